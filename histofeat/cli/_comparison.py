@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, argument, flag, group, option
+from histofeat.cli._outputs import command_words, say_dataset
 from histofeat.exceptions import counted, first_line
 from histofeat.metrics import rule_examples
 from histofeat.studies import SETS
@@ -82,6 +83,9 @@ class ProtocolOptions:
     folds: option(int, "N", "Folds of patients.") = 5
     repeats: option(int, "N", "Repeats of the folds, for the intervals of the method.") = 1
     resamples: option(int, "N", "Resamples of the patients, for the intervals of these fits.") = 2000
+    train_patches: option(
+        int | None, "N", "Train on at most N patches of a patient, for data that memory cannot hold."
+    ) = None
     threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {rule_examples()}.") = "f1"
     plan: option(Path | None, "FILE", "Differences planned before any score, by histofeat.metrics.write_plan.") = None
     known_patients: option(str, "NAME", "Patients that an encoder knows: skip its sets, or leave_out for all.") = "skip"
@@ -90,17 +94,22 @@ class ProtocolOptions:
 
     def settings(self, seed: int) -> dict[str, Any]:
         """Give arguments of `evaluate`, checked as far as that takes no data."""
-        from histofeat import PatientKFold, RepeatedPatientKFold
         from histofeat.exceptions import check_name, check_whole
         from histofeat.metrics import parse_rule, read_plan
+        from histofeat.model_selection import LimitedTraining, PatientKFold, RepeatedPatientKFold
 
         parse_rule(self.threshold)
         check_whole("--folds", self.folds, 2, "Use 5.")
         check_whole("--resamples", self.resamples, 0, "Use 2000.")
         check_name("--known-patients", self.known_patients, ("skip", "leave_out"))
         several = RepeatedPatientKFold(self.folds, self.repeats, seed) if self.repeats > 1 else None
+        cv = several or PatientKFold(self.folds, random_state=seed)
+        if self.train_patches is not None:
+            check_whole("--train-patches", self.train_patches, 1, "Use 500.")
+            check_whole("--repeats", self.repeats, 1, "Leave it out with --train-patches.", most=1)
+            cv = LimitedTraining(cv, self.train_patches, random_state=seed)
         plan = None if self.plan is None else read_plan(self.plan)
-        found = {"cv": several or PatientKFold(self.folds, random_state=seed), "n_resamples": self.resamples}
+        found = {"cv": cv, "n_resamples": self.resamples}
         return found | {"random_state": seed, "threshold": self.threshold, "plan": plan}
 
 
@@ -258,25 +267,6 @@ def _imported(given):
     return name, pipeline
 
 
-def command_words(ctx: typer.Context) -> str:
-    """Give the command that repeats a run, with folders by their last name only: results must not tell whose disk."""
-    words, named = [ctx.command_path], []
-    for parameter in ctx.command.params:
-        value = ctx.params.get(parameter.name)
-        if value == parameter.default or value in (None, [], ()) or parameter.name == "config":
-            continue
-        values = value if isinstance(value, list | tuple) else [value]
-        if parameter.name == "data":  # the name of a folder may be that of a patient
-            words += ["DATA"] if ctx.params.get("pseudonyms") else [Path(each).resolve().name for each in values]
-            continue
-        for each in values:
-            text = each.resolve().name if isinstance(each, Path) else str(each)
-            if parameter.name == "path_prefix" or Path(text.partition("=")[2] or text).exists():
-                text = re.sub(r"[^=]*[/\\]", "", text)
-            named += [parameter.opts[0]] if each is True else [parameter.opts[0], text]
-    return " ".join(words + named)
-
-
 def open_runtime(ctx: typer.Context, run: RunOptions, on_error: str | None, *, usual: bool = True) -> Any:
     """Give the runtime of a run, whose store is proven to open: the usual one may be missing, one by name may not."""
     from histofeat.images import user_cache
@@ -348,13 +338,6 @@ def _knowing_words(known):
         f"this data set ({known.trained_on}): scores on them would not be of new patients. Give --known-patients "
         "leave_out to test all sets on the other patients, or --retrain-encoder to train an encoder again in each fold."
     )
-
-
-def say_dataset(dataset: Any) -> None:
-    """Print what is in a data set, and its positive class."""
-    positive = f"; positive class: {dataset.positive}" if dataset.positive else ""
-    words = f"{counted(len(dataset), 'patch')} of {counted(len(set(dataset.patients)), 'patient')}"
-    print(f"{dataset.name}: {words}{positive}", flush=True)
 
 
 def device_words(evaluation, pipelines) -> str:

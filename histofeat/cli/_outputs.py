@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -11,6 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
+
+import typer
+
+from histofeat.exceptions import counted
 
 #: Metrics of a table of scores, in its order.
 SHOWN = ("roc_auc", "average_precision", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier")
@@ -112,6 +117,32 @@ def absolute(value: Any) -> Any:
     head, equals, file = ("", "", value) if isinstance(value, Path) else str(value).rpartition("=")
     found = isinstance(value, Path) or (Path(file).suffix and Path(file).is_file())
     return f"{head}{equals}{Path(file).absolute()}" if found else value
+
+
+def command_words(ctx: typer.Context) -> str:
+    """Give the command that repeats a run, with folders by their last name only: results must not tell whose disk."""
+    words, named = [ctx.command_path], []
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name)
+        if value == parameter.default or value in (None, [], ()) or parameter.name == "config":
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        if parameter.name == "data":  # the name of a folder may be that of a patient
+            words += ["DATA"] if ctx.params.get("pseudonyms") else [Path(each).resolve().name for each in values]
+            continue
+        for each in values:
+            text = each.resolve().name if isinstance(each, Path) else str(each)
+            if parameter.name == "path_prefix" or Path(text.partition("=")[2] or text).exists():
+                text = re.sub(r"[^=]*[/\\]", "", text)
+            named += [parameter.opts[0]] if each is True else [parameter.opts[0], text]
+    return " ".join(words + named)
+
+
+def say_dataset(dataset: Any) -> None:
+    """Print what is in a data set, and its positive class."""
+    positive = f"; positive class: {dataset.positive}" if dataset.positive else ""
+    words = f"{counted(len(dataset), 'patch')} of {counted(len(set(dataset.patients)), 'patient')}"
+    print(f"{dataset.name}: {words}{positive}", flush=True)
 
 
 @contextmanager

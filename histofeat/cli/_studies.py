@@ -14,9 +14,7 @@ from histofeat.cli._comparison import (
     ModelOptions,
     PageOptions,
     ProtocolOptions,
-    command_words,
     open_runtime,
-    say_dataset,
     show,
     split_list,
 )
@@ -31,6 +29,7 @@ from histofeat.cli._options import (
     keyword,
     option,
 )
+from histofeat.cli._outputs import command_words, say_dataset
 from histofeat.studies import STUDIES
 
 #: Studies outside the library by name: functions that give them; and the program that knows them.

@@ -17,6 +17,7 @@ from histofeat.datasets._base import PatchDataset, check_rows, match_rows
 from histofeat.datasets._csv_rows import candidates
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, PATIENTS_UNKNOWN, find_patients
 from histofeat.datasets._positive_class import class_mapping, in_order, mapped_positive
+from histofeat.datasets._shards import holds_shards, open_shards
 from histofeat.datasets._writing import check_hdf5, regular_size
 from histofeat.exceptions import DAMAGED, DatasetError, counted, first_line, needs
 from histofeat.model_selection import canonical_patients
@@ -55,9 +56,10 @@ def load_embeddings(
         of ``path``, ``label``, ``patient``, ``slide``, ``x``, ``y`` and ``part``. Or arrays (NPZ, HDF5, ``.h5ad`` of
         AnnData): one matrix, coordinates, and one value a row for the same names. Or a folder or a pattern
         (``uni/*.h5``) of such files, each of one slide, as TRIDENT (``features``, ``coords``) and STAMP (``feats``,
-        ``coords``) write it; or a table with eva's names (``origin``, ``target``, ``split``). HDF5 and URLs, such as
-        ``s3://bucket/uni/*.h5``, need the extra "embeddings". Tensors of PyTorch (``.pt``), also those that eva's
-        ``manifest.csv`` names, are converted first, by ``torch.load`` and ``numpy.savez``: a row for each path.
+        ``coords``) write it; or of shards, see `histofeat.features.open_features`; or a table with eva's names
+        (``origin``, ``target``, ``split``). HDF5 and URLs, such as ``s3://bucket/uni/*.h5``, need the extra
+        "embeddings". Tensors of PyTorch (``.pt``), also those that eva's ``manifest.csv`` names, are converted first,
+        by ``torch.load`` and ``numpy.savez``: a row for each path.
     patients : str, path or mapping, optional
         By default the column ``patient``. Else a rule for the keys of the rows, or for the slides where there are no
         paths: a regular expression, "folder", "tcga", "image", a CSV or a mapping, see `find_patients`.
@@ -100,7 +102,13 @@ def load_embeddings(
     >>> embeddings, embeddings.columns.shape
     (PatchDataset('mine', 2 patches of 2 patients: 1 benign, 1 tumour), (2, 2))
     """
-    columns, table = _joined(_files(os.fspath(path)))
+    if holds_shards(Path(path)):
+        opened = open_shards(Path(path))
+        if patients is None and labels is None:
+            return replace(opened, name=name or opened.name).with_classes(classes, positive)
+        columns, table = opened.columns, opened.frame.assign(label=np.array(opened.target_names)[opened.y])
+    else:
+        columns, table = _joined(_files(os.fspath(path)))
     name, named = name or Path(os.fspath(path)).stem, "path" if "path" in table else "slide"
     others = ", ".join(column for column in table if column not in _KEYS) or "none"
     note = f"Embeddings: {name}, {counted(columns.shape[1], 'column')}, {columns.columns[0]} to {columns.columns[-1]}; "
@@ -115,7 +123,7 @@ def load_embeddings(
         rows = match_rows(table, labels.frame, str(path))
         note += f"; rows of other patches: {len(table) - len(rows):,}."
         audit = replace(labels.audit, notes=(*labels.audit.notes, note))
-        columns = columns.iloc[rows].reset_index(drop=True).rename_axis(columns=name)
+        columns = columns.take(rows).reset_index(drop=True).rename_axis(columns=name)
         return replace(labels, columns=columns, images=None, audit=audit)
     if "patient" not in table:
         raise DatasetError(
@@ -135,7 +143,7 @@ def labelled(table: pd.DataFrame, classes: Any, name: str, columns: Any, notes: 
     frame = table[kept].reset_index(drop=True)
     frame["label"] = frame["label"].map(class_of).map(names.index)
     audit = DatasetAudit.from_frame(frame, names, name, left_out=left_out, notes=notes)
-    columns = None if columns is None else columns[kept].reset_index(drop=True)
+    columns = None if columns is None else columns.take(np.flatnonzero(kept)).reset_index(drop=True)
     positive = mapped_positive(class_of)
     return PatchDataset(frame, names, name, None, audit, columns=columns, images=images, positive=positive)
 
@@ -193,7 +201,8 @@ def holds_embeddings(place: Path) -> bool:
     """
     if place.suffix.lower() not in _ENDINGS[-2:] or not place.is_file():
         # Tensors count too: the loader says how they are converted.
-        return any(file.suffix.lower() in (*_ENDINGS[:-2], ".pt") for file in (place, *place.glob("*")))
+        found = any(file.suffix.lower() in (*_ENDINGS[:-2], ".pt") for file in (place, *place.glob("*")))
+        return found or holds_shards(place)
     with suppress(*DAMAGED):  # its loader says what is wrong
         first = read_table(place, 1)
         features = first.drop(columns=[*_KEYS], errors="ignore").select_dtypes("number")

@@ -56,7 +56,7 @@ class ShardColumns:
         """Rows and columns."""
         return len(self), len(self.columns)
 
-    def take(self, rows: Any) -> ShardColumns:
+    def take(self, rows: Any, axis: int = 0) -> ShardColumns:
         """Choose rows, by numbers from 0; nothing is read."""
         rows = np.asarray(rows, dtype=np.int64)
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
@@ -64,6 +64,10 @@ class ShardColumns:
     def reset_index(self, drop: bool = True) -> ShardColumns:
         """Give the columns themselves: their rows are always numbered from 0."""
         return self
+
+    def rename_axis(self, columns: str) -> ShardColumns:
+        """Give the columns another name."""
+        return replace(self, columns=self.columns.rename(columns))
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Read rows: numbers from 0, a mask or a slice."""
@@ -86,6 +90,11 @@ class ShardColumns:
         return pd.DataFrame(self[:], columns=self.columns)
 
 
+def holds_shards(folder: Path) -> bool:
+    """Whether a folder has a list of shards."""
+    return (folder / _LIST).is_file()
+
+
 def list_shards(folder: Path, listed: dict[str, Any]) -> None:
     """Write the list of shards of a folder, which is made, unless it is there.
 
@@ -99,12 +108,16 @@ def list_shards(folder: Path, listed: dict[str, Any]) -> None:
     Raises
     ------
     DatasetError
-        If the folder has a list of other shards.
+        If the folder has a list of other shards, or other files and none.
     OSError
         If it cannot be written.
     """
-    if not (folder / _LIST).is_file():
+    if not holds_shards(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        names = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+        if names and _LIST not in names:  # which another process may have written by now
+            remedy = "Give another name."
+            raise DatasetError(f"{folder}: expected a new folder or one of shards, got one with {min(names)}. {remedy}")
         with write_whole(folder / _LIST, overwrite=True) as part:
             part.write_text(json.dumps(listed, indent=1), encoding="utf-8")
     there = _read(folder / _LIST)

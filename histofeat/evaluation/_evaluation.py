@@ -11,7 +11,7 @@ import numpy as np
 
 from histofeat.datasets import PatchDataset, dataset_of
 from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, check_retrainable, encoder_rows
-from histofeat.evaluation._fitting import fit_all, other_scales
+from histofeat.evaluation._fitting import fit_all, other_scales, training_curve
 from histofeat.evaluation._folds import (
     AuditPolicy,
     check_folds,
@@ -176,8 +176,7 @@ def evaluate(
     patient_weights(dataset.patients, n_resamples, random_state)
     run = Run(dataset, splits, runtime, inner, int(random_state), policy=policy, **chosen)
     plans = _plan(pipelines, run)
-    said = say_not_run(plans)
-    plan = _read_planned(plan, plans)
+    said, plan = say_not_run(plans), _read_planned(plan, plans)
     look_at(dataset, splits, run.runtime)  # proves, before the long work, that the ledger can be written
     bank, report = _measure(plans, run)
     with run.timed("fit"):
@@ -185,7 +184,8 @@ def evaluate(
     say_not_run(plans, said)
     models = _score_all(fits, run, n_resamples, math.nan if overlap else tested_share(run.patients, run.splits))
     looked = {"plan": plan and plan.to_dict(), "registered": _recorded(models, run)}
-    protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), **looked}
+    curve = training_curve(plans, bank, run, cv, inner_cv, models)
+    protocol = {**_protocol(run, cv, inner_cv, n_resamples, overlap), **curve, **looked}
     return _collect(run, plans, models, protocol, report)
 
 

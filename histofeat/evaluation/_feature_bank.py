@@ -24,7 +24,7 @@ from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation.audit._encoders import encoder_records
 from histofeat.exceptions import GroupLeakageError
 from histofeat.features import Fingerprints, ImageFingerprint, extract, passes_over_images
-from histofeat.images import as_images, normalized_images
+from histofeat.images import Images, as_images, normalized_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,9 @@ class FeatureBank:
     """
 
     def __init__(self, plans: Sequence[Plan], run: Run, *, fingerprints: bool = False):
-        self._plans, self._run, self._plain = plans, run, as_images(run.dataset.X)
+        # Keys of columns stay in the table, which takes less memory than their text.
+        keys = None if run.dataset.columns is None else Images(run.dataset.frame["path"].array, on_disk=True)
+        self._plans, self._run, self._plain = plans, run, keys or as_images(run.dataset.X)
         self._by_fold, self._normalized, self._hashes, self._n_read = {}, {}, {}, 0
         plain = {"fingerprints": ImageFingerprint()} if fingerprints and run.dataset.columns is None else {}
         for plan in plans:

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -15,11 +15,14 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from histofeat.datasets import PatchDataset, patch_size_of
+from histofeat.evaluation._folds import make_inner_folds
+from histofeat.evaluation._given_predictions import score_model
 from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
 from histofeat.images import run_ahead, scale_ratio
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
+from histofeat.model_selection import LimitedTraining, fold_rows
 from histofeat.models import PixelHead, fit_with_inner_scores
 
 #: The note of a fit without held-out training patients of both classes.
@@ -27,6 +30,8 @@ NOT_TUNED = (
     "No training patients of both classes were held out of this fit: its threshold is 0.5, and its probabilities are "
     "not calibrated."
 )
+#: Test rows that are scored together: features of more patches than memory holds are read by blocks.
+_ROWS_AT_ONCE = 1 << 16
 
 
 def run_in_threads(work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Runtime, stage: str = "fit") -> list[Any]:
@@ -239,10 +244,56 @@ def fit_fold(task: FoldTask) -> tuple[int, dict[str, Any], list[np.ndarray]]:
             head, record["choice"] = tune_head(head, X, y, groups, task.inner_cv, *known)
         head, inner = fit_with_inner_scores(head, X, y, groups, task.inner_cv, inner_X=inner_X)
     fitted = time.perf_counter()
-    proba = class_probabilities(head, task.features.take(task.test), task.n_classes)
+    blocks = np.split(task.test, range(_ROWS_AT_ONCE, len(task.test), _ROWS_AT_ONCE))
+    proba = np.vstack([class_probabilities(head, task.features.take(rows), task.n_classes) for rows in blocks])
     record |= {"notes": head.notes_, "fit_s": fitted - started, "predict_s": time.perf_counter() - fitted}
     decided = _decide(task, record, y, inner, proba) if task.n_classes == 2 else (proba, most_probable(proba))
     return n_features, record, [proba, *decided]
+
+
+def training_curve(plans, bank, run, cv, inner_cv, models):
+    """Score every head with fewer training patches of a patient, too: a quarter and half of what folds are limited to.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+    bank : FeatureBank
+    run : Run
+    cv : splitter or iterable of (train, test)
+        The folds of `run`.
+    inner_cv : splitter
+    models : sequence of ModelResult
+        With all training patches of the folds.
+
+    Returns
+    -------
+    entry : dict
+        "training_curve" of the protocol: a list of dict with "name", "head", "patches_per_patient", "n_patches" (of a
+        fold, on average) and "roc_auc". Empty if `cv` is no `LimitedTraining`, test rows would be others, or encoders
+        would be trained again.
+    """
+    if not isinstance(cv, LimitedTraining) or run.retrain or run.left_out:
+        return {}
+    found = [(one.name, one.head, cv.patches_per_patient, run.splits, one.scores) for one in models]
+    for most in {cv.patches_per_patient // share for share in (2, 4)} - {0}:
+        with suppress(ValueError):  # too few patches of a class, or of its patients, to fit a head on
+            fewer = LimitedTraining(cv.cv, most, random_state=cv.random_state)
+            splits = fold_rows(fewer, run.y, run.patients, "evaluate.cv")
+            some = replace(run, splits=splits, inner=make_inner_folds(inner_cv, splits, run.dataset))
+            for fit in fit_all(plans, bank, some):
+                scored = score_model(run.dataset, [test for _, test in splits], fit.proba, fit.tuned, n_resamples=0)
+                found.append((fit.plan.name, fit.plan.head_name, most, splits, scored["scores"]))
+    curve = [
+        {
+            "name": name,
+            "head": head,
+            "patches_per_patient": most,
+            "n_patches": float(np.mean([len(train) for train, _ in splits])),
+            "roc_auc": scores["roc_auc"].value,
+        }
+        for name, head, most, splits, scores in sorted(found, key=lambda point: point[:3])
+    ]
+    return {"training_curve": curve}
 
 
 def _decide(task, record, y, inner, proba):

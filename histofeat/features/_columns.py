@@ -59,24 +59,29 @@ class GivenColumns(PatchFeatures):
         DatasetError
             If a patch has no row; the message names the first.
         """
-        found = match_rows(self.rows.frame, dataset.frame, f"features {self.family!r}")
-        self._row_of: Mapping[str, int] = dict(zip(dataset.frame["path"], found, strict=True))
+        if not dataset.frame["path"].equals(self.rows.frame["path"]):
+            found = match_rows(self.rows.frame, dataset.frame, f"features {self.family!r}")
+            self._row_of: Mapping[str, int] = dict(zip(dataset.frame["path"], found, strict=True))
 
-    def given(self, images: Images) -> np.ndarray:
-        """Columns of images by their names, float32 of shape (n, d)."""
+    def given(self, images: Images) -> Any:
+        """Columns of images by their names, float32 of shape (n, d), an array or `histofeat.datasets.ShardColumns`."""
+        columns, paths = self.rows.columns, self.rows.frame["path"]
+        columns = columns.to_numpy(np.float32) if isinstance(columns, pd.DataFrame) else columns
+        if images.on_disk and len(images) == len(paths) and (pd.Series(images.items, dtype=paths.dtype) == paths).all():
+            return columns
         names, row_of = [images.name(row) for row in range(len(images))], getattr(self, "_row_of", {})
         if not row_of.keys() >= set(names):
             wanted = pd.DataFrame({"path": list(dict.fromkeys(names))})
             found = match_rows(self.rows.frame, wanted, f"features {self.family!r}")
             row_of = dict(zip(wanted["path"], found, strict=True))
-        return self.rows.columns.to_numpy(np.float32)[[row_of[name] for name in names]]
+        return columns.take([row_of[name] for name in names], axis=0)
 
     def _check_params(self) -> None:
         fits = isinstance(self.rows, PatchDataset) and self.rows.columns is not None
         check_that("GivenColumns.rows", self.rows, fits, "a data set with columns", "Use load_embeddings.")
 
     def _feature_names(self) -> list[str]:
-        return [f"{self.family}_{name}" for name in self.rows.columns]
+        return [f"{self.family}_{name}" for name in self.rows.columns.columns]
 
 
 @dataclass(eq=False, repr=False)

@@ -27,7 +27,6 @@ from histofeat.images import Images, as_images, run_ahead, warn_if_dark
 
 _log = logging.getLogger(__name__)
 
-
 #: Pixels of the patches that are measured together: they and their conversions stay in the cache of a core.
 _PIXELS_AT_ONCE = 1 << 18
 
@@ -138,7 +137,7 @@ class Extraction:
         Wall-clock seconds (``"total"``), and seconds summed over threads for ``"read"``, ``"decode"``,
         ``"store"`` and each family's class name.
     failures : mapping of int to str
-        Rows of images that could not be read, which are NaN in all matrices, and why; nothing of them is stored.
+        Rows of images that could not be read, which are NaN in measured matrices, and why; nothing of them is stored.
     """
 
     features: tuple[np.ndarray, ...]
@@ -230,11 +229,13 @@ class _Job:
     def __post_init__(self) -> None:
         names = [family.get_feature_names_out() for family in self.families]
         check_unique_names(names)
-        self.out = [np.empty((len(self.images), len(columns)), dtype=np.float32) for columns in names]
+        self.out = [
+            family.given(self.images) if hasattr(family, "given") else np.empty((len(self.images), len(columns)), "f4")
+            for family, columns in zip(self.families, names, strict=True)
+        ]
         self.measured, self.stored_as = [], {}  # what has to read images, and what of it the store may keep
         for index, (family, block) in enumerate(zip(self.families, self.out, strict=True)):
             if hasattr(family, "given"):
-                block[:] = family.given(self.images)
                 continue
             self.measured.append(index)
             if self.session is not None and (key := family._fingerprint()) is not None:
@@ -277,8 +278,8 @@ class _Job:
             if not self.skip:
                 raise
             self.failures[row] = str(error).removeprefix(f"{self.images.name(row)}: ")
-            for block in self.out:
-                block[row] = np.nan
+            for index in self.measured:
+                self.out[index][row] = np.nan
             return None
 
     def _look_up(

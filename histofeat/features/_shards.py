@@ -1,5 +1,6 @@
 """Measure a data set shard by shard, one a patient: each is written whole, and skipped when it is there."""
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from histofeat.datasets import PatchDataset, holds_shard, list_shards, open_shards, printable, store_shard
+from histofeat.exceptions import counted
 from histofeat.features._columns import built_families
 from histofeat.features._extraction import Runtime, extract
 from histofeat.features._store_session import extractor_fingerprint, extractor_name
@@ -131,11 +133,20 @@ def write_shard(task: ShardTask) -> Path:
         If a shard of another version is there, no image is left, or a feature is not finite.
     OSError
         If the disk is full: finished shards stay.
+
+    Warns
+    -----
+    UserWarning
+        With the number of images that were left out.
     """
     if not task.done:
         settings = {"n_jobs": task.runtime.n_jobs, "store": task.runtime.store, "on_error": task.runtime.on_error}
         found = extract(task.families, task.images, **settings)
         lost = {task.patches["path"][row]: printable(why) for row, why in found.failures.items()}
+        if lost:
+            first, why = next(iter(lost.items()))
+            words = f"{counted(len(lost), 'image')} left out, the first {first}: {why}"
+            warnings.warn(f"{task.place}: {words}", stacklevel=2)
         kept = ~task.patches["path"].isin(lost).to_numpy()
         facts = {"conversions": dict(found.conversions), "failures": list(lost.items())}
         store_shard(task.place, task.key, np.hstack(found.features)[kept], task.patches[kept], **facts)

@@ -317,3 +317,15 @@ class Four(SimpleNamespace):
 
     def __len__(self):
         return 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--train-patches", 0], "--train-patches: expected a whole number of at least 1, got 0. Use 500."),
+        (["--train-patches", 9, "--repeats", 2], "--repeats: expected a whole number from 1 to 1, got 2. Leave it out"),
+    ],
+)
+def test_limits_that_do_not_fit_are_refused_before_data_are_read(main, capsys, words, said):
+    assert main("compare", "nowhere", *words) == 2
+    assert said in capsys.readouterr().err

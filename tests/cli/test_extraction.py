@@ -62,7 +62,7 @@ def test_images_that_cannot_be_read_are_refused_or_said(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--output", "a.xls"], "--output: expected the suffix .parquet or .csv, got 'a.xls'."),
+        (["--output", "a.xls"], "expected the suffix .parquet or .csv, or none for a folder of shards, got 'a.xls'."),
         (["--output", "kept.csv"], "kept.csv: expected a new file, got one that exists."),
         (["--output", "none/a.csv"], "expected a file in a folder that exists"),
         (["--features", "grey"], "--features: expected the name of a feature family, got 'grey'. Did you mean 'gray'?"),
@@ -88,3 +88,44 @@ def test_what_is_wrong_is_said_before_the_first_image(cohort, tmp_path, capsys, 
     assert cli.main(["extract", str(cohort.root), *(word for pair in asked.items() for word in pair)]) == 2
     assert expected in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["kept.csv"]
+
+
+def test_a_folder_is_filled_by_several_processes_and_compared(tmp_path, capsys):
+    root = make_cohort(n_patients=6, patches_per_patient=8, root=tmp_path / "tree").root
+    words = ["extract", str(root), "--features", "gray", "--output", str(tmp_path / "shards")]
+    assert cli.main([*words, "--shard", "2/4", "--json"]) == 0
+    printed, progress = capsys.readouterr()
+    assert json.loads(printed) == {"output": str(tmp_path / "shards"), "shards": 6, "written": 2, "there": 2}
+    assert "extract: 16 of 16" in progress
+    assert cli.main(["compare", str(tmp_path / "shards")]) == 2
+    assert "expected 6 shards, got none of patient" in capsys.readouterr().err
+    assert cli.main(["extract", "--config", str(tmp_path / "shards" / "run.toml")]) == 0
+    assert capsys.readouterr().out.endswith(f"4 shards written, 6 of 6 there; folder: {tmp_path / 'shards'}\n")
+    assert cli.main([*words, "--features", "lbp"]) == 2
+    assert "expected shards of these images and features, got others (synthetic; gray)" in capsys.readouterr().err
+    compare = ["compare", "--folds", "2", "--heads", "logistic", "--resamples", "20", "--no-store", "--output"]
+    assert cli.main([*compare, str(tmp_path / "a"), str(tmp_path / "shards"), "--train-patches", "6"]) == 0
+    assert "not applicable without images: shortcuts, gallery" in capsys.readouterr().out
+    report = (tmp_path / "a" / "report.md").read_text()
+    assert "LimitedTraining(cv=PatientKFold" in report
+    assert re.search(r"\| synthetic \| logistic \| 6 \| 18 \| 0", report)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--output", "mine.csv", "--shard", "1/2"], "--shard: expected a folder as --output, got 'mine.csv'"),
+        (["--output", "mine", "--shard", "0/2"], "--shard: expected I/N with I from 1 to N, got '0/2'. Write 1/8 for"),
+        (["--output", "mine", "--shard", "3/2"], "--shard: expected I/N with I from 1 to N, got '3/2'"),
+        (["--output", "mine", "--shard", "x"], "--shard: expected I/N with I from 1 to N, got 'x'"),
+        (
+            ["--output", "mine", "--normalizer", "reinhard"],
+            "--normalizer: expected none for shards, since it is fitted",
+        ),
+    ],
+)
+def test_what_does_not_fit_shards_is_said_before_data_are_read(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["extract", "nowhere", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ from histofeat.metrics import (
     method_interval,
     scores,
 )
-from histofeat.model_selection import PatchKFold, PatientKFold, RepeatedPatientKFold
+from histofeat.model_selection import LimitedTraining, PatchKFold, PatientKFold, RepeatedPatientKFold
 from histofeat.models import FeatureHead, IDCPipeline, fit_with_inner_scores, make_head
 
 
@@ -598,3 +598,19 @@ def test_repeats_widen_what_is_known_of_the_method_and_nothing_else():
             assert score.sd_repeats == pytest.approx(np.std([one.value, other.value], ddof=1))
             folds = np.array([*one.folds, *other.folds])
             assert score.method_ci95 == pytest.approx(method_interval(name, one.value, folds, 4 / 8), nan_ok=True), name
+
+
+def test_limited_training_comes_with_a_curve_of_fewer_patches(cohort):
+    pipelines = [("color", IDCPipeline(features="color", head=head)) for head in ("logistic", "qda")]
+    settings = {"inner_cv": PatientKFold(2), "n_resamples": 0}
+    limits = {most: LimitedTraining(PatientKFold(3), most) for most in (12, 6, 3)}
+    found = {most: evaluate(cohort, pipelines[:1], cv, **settings) for most, cv in limits.items()}
+    both = evaluate(cohort, pipelines, limits[12], **settings)
+    curve = [point for point in both.protocol["training_curve"] if point["head"] == "logistic"]
+    assert [point["patches_per_patient"] for point in curve] == [3, 6, 12]
+    assert [point["roc_auc"] for point in curve] == [
+        found[most].models[0].scores["roc_auc"].value for most in (3, 6, 12)
+    ]
+    assert [point["n_patches"] for point in curve] == [30, 60, 120]
+    assert len(both.protocol["training_curve"]) == 6
+    assert [len(one.protocol["training_curve"]) for one in found.values()] == [3, 3, 2]  # a patch a patient: one class

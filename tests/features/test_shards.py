@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 import pytest
 
-from histofeat import extract_features, make_cohort
+from histofeat import extract_features, load_embeddings, make_cohort, open_dataset
 from histofeat.exceptions import DatasetError, PatchError
 from histofeat.features import Runtime, open_features, shard_tasks, write_shard
 
@@ -55,6 +55,18 @@ def test_rows_are_chosen_without_being_read_and_read_in_any_order(whole):
     assert found.columns[[]].shape == (0, 256)
     assert joblib.hash(part.columns) == joblib.hash(pickle.loads(pickle.dumps(part.columns)))
     assert joblib.hash(part.columns) != joblib.hash(found.columns)
+
+
+def test_shards_are_embeddings_as_others_are(small, whole):
+    found = open_dataset(whole, classes="healthy=no tumour,ill=tumour", positive="healthy")
+    assert (found.target_names, found.positive, found.name) == (("healthy", "ill"), "healthy", "synthetic")
+    assert found.y.tolist() == open_features(whole).y.tolist()
+    named = load_embeddings(whole, labels=small, name="mine")
+    assert (named.columns.columns.name, named.y.tolist()) == ("mine", small.y.tolist())
+    np.testing.assert_array_equal(named.columns[:], extract_features(small, ["gray"]).filter(like="gray_").to_numpy())
+    other = load_embeddings(whole, patients="image", labels={path: path[-5] for path in found.frame["path"]})
+    assert len(set(other.patients)) == 48
+    assert set(other.target_names) <= set("0123456789")
 
 
 def test_a_repeat_measures_what_is_missing(small, folder):
@@ -107,15 +119,17 @@ def test_an_image_that_cannot_be_read_is_refused_or_left_out(tmp_path):
     bad.write_bytes(bad.read_bytes()[:300])
     with pytest.raises(PatchError, match=bad.name):
         [write_shard(task) for task in shard_tasks(cohort, ["gray"], tmp_path / "out")]
-    for task in shard_tasks(cohort, ["gray"], tmp_path / "out", runtime=Runtime(on_error="skip")):
-        write_shard(task)
+    tasks = shard_tasks(cohort, ["gray"], tmp_path / "out", runtime=Runtime(on_error="skip"))
+    with pytest.warns(UserWarning, match=f"out/0000.: 1 image left out, the first .*{bad.name}: "):
+        [write_shard(task) for task in tasks]
     found = open_features(tmp_path / "out")
     assert len(found) == 15
     assert [path.rsplit("/")[-1] for path, _ in found.audit.failures] == [bad.name]
     for file in bad.parent.parent.rglob("*.png"):
         file.write_bytes(b"")
     tasks = shard_tasks(cohort, ["gray"], tmp_path / "none", runtime=Runtime(on_error="skip"))
-    with pytest.raises(DatasetError, match="expected finite features of a patch or more, got 'none'"):
+    none = "expected finite features of a patch or more, got 'none'"
+    with pytest.warns(UserWarning, match="8 images left out"), pytest.raises(DatasetError, match=none):
         [write_shard(task) for task in tasks]
 
 
@@ -145,6 +159,14 @@ def test_two_processes_may_write_the_same_shard(small, folder, monkeypatch):
     (other.place / "shard.json").unlink()
     with pytest.raises(FileExistsError, match="00001: expected a new or empty folder"):
         write_shard(other)
+
+
+def test_a_folder_of_something_else_is_refused(small, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DatasetError, match=r"expected a new folder or one of shards, got one with mine\.txt\. Give"):
+        shard_tasks(small, ["gray"], tmp_path)
+    with pytest.raises(DatasetError, match=r"expected a record of shards, got .*No such file"):
+        open_features(tmp_path)
 
 
 def test_features_have_to_be_finite(small, tmp_path, monkeypatch):
