@@ -33,6 +33,10 @@ class WeightsError(ValueError):
     """Pretrained weights cannot be had, or are not the ones that the encoder expects."""
 
 
+class ClusterError(ValueError):
+    """A cluster has no scheduler or worker that answers, or its workers die of a task."""
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

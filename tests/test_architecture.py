@@ -11,7 +11,8 @@ import pytest
 MODULES = house.modules()
 #: Heavy packages, and the wing that may import them: inside a function, so that importing histofeat stays quick.
 HEAVY = {
-    "dask": "evaluation",
+    "dask": "features",
+    "distributed": "features",
     "huggingface_hub": "networks",
     "keras": "networks",
     "matplotlib": "reporting",

@@ -211,7 +211,7 @@ def report(
     ctx: typer.Context,
     finished: argument(Path, "RUN", "Folder of a report of `histofeat compare`, or FOLDER.evaluation."),
     page: PageOptions,
-    run: group(RunOptions, without=["seed", "ledger"]),
+    run: group(RunOptions, without=["seed", "ledger", "cluster"]),
 ) -> None:
     """Write the report of a finished run again; nothing is fitted.
 

@@ -14,7 +14,7 @@ _Known = option(str, "NAME", "Patients of the training: refuse or leave_out, by 
 def evaluate(
     model: argument(Path, "MODEL", "What `histofeat train` wrote."),
     data: group(DataOptions, required=["data"]),
-    run: group(RunOptions, without=["store", "no_store"]),
+    run: group(RunOptions, without=["store", "no_store", "cluster"]),
     known_patients: _Known = "refuse",
     policy: option(
         str, "NAME", "For images of another size: auto, tile, pad, resize or whole, as in predict."

@@ -1,5 +1,6 @@
 """``histofeat extract``: measure labelled images, as a table for other programs or in shards for larger data."""
 
+from functools import partial
 from pathlib import Path
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, group, option
@@ -86,8 +87,8 @@ def _write_shards(dataset, families, output, part, runtime, run):
     run.write_config(output)
     missing = [task for task in tasks[part] if not task.done]
     done = np.cumsum([len(task.patches) for task in missing]).tolist()
-    for task, n_done in zip(missing, done, strict=True):
-        write_shard(task)
+    written = (runtime.each if runtime.cluster else map)(partial(runtime.call, write_shard), missing)
+    for _, n_done in zip(written, done, strict=True):
         runtime.report("extract", n_done, done[-1])
     there = sum(task.done for task in tasks)
     record = {"output": str(output), "shards": len(tasks), "written": len(missing), "there": there}

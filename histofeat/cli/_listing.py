@@ -32,7 +32,7 @@ _LIMITS = (
     "For research; no medical device.",
     "Scores hold for patients, scanners, stains and sizes like those above; others are not known.",
 )
-_Answer = group(RunOptions, without=["seed", "n_jobs", "store", "no_store", "ledger", "quiet"])
+_Answer = group(RunOptions, without=["seed", "n_jobs", "store", "no_store", "ledger", "cluster", "quiet"])
 
 
 def audit(data: group(DataOptions, required=["data"]), run: _Answer) -> None:

@@ -256,6 +256,7 @@ class RunOptions:
     store: option(Path | None, "FILE", "Keep features here, so that no image is measured twice.") = None
     no_store: flag("--no-store", "Keep no features.") = False
     ledger: option(Path | None, "FILE", "Write looks at registered test patients, as those of IDC, here.") = None
+    cluster: option(str | None, "local:N|URL", "Work on N processes, or on the workers of a Dask scheduler.") = None
     quiet: flag("--quiet", "No progress on stderr.") = False
     json: flag("--json", "Print one JSON object on stdout, and nothing else there.") = False
 
@@ -349,10 +350,10 @@ class RunOptions:
         if self.no_store and self.store:
             raise ValueError("--no-store: expected either this or --store, got both. Leave one out.")
         found = {"n_jobs": self.n_jobs, "progress": self.progress, "ledger": self.looks(command)}
-        found["store"] = None if self.no_store else self.store
+        found |= {"cluster": self.cluster, "store": None if self.no_store else self.store}
         if found["store"] and self.store.exists():
             FeatureStore(self.store).entries()  # refuses a file that is none
-        return Runtime(**found | settings)
+        return Runtime.of(Runtime(**found | settings))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ import shutil
 import sys
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 
 import typer
@@ -75,7 +77,6 @@ def predict(
     histofeat predict model.histofeat image.png --output - --output-format json
     """
     from histofeat.datasets import list_images
-    from histofeat.features import Runtime
     from histofeat.models import load_model, predict_images
 
     piped, output = output == Path("-"), None if output == Path("-") else output
@@ -90,13 +91,13 @@ def predict(
         progress.say(f"Going on from what an earlier run has left in {folder}.")
 
     def predict_some(paths, patients, before):
-        told = Runtime(n_jobs=run.n_jobs, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
-        return predict_images(loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
+        told = replace(runtime, progress=lambda stage, at, _: progress(stage, before + at, len(found.paths)))
+        return told.call(predict_images, loaded, paths, patients=patients, on_error=on_error, runtime=told, **settings)
 
     model_hash = sha256(model.read_bytes()).hexdigest()
     facts = {"model": model.name, "sha256": model_hash, "trained": dict(loaded.description)}
-    known = [histofeat.__version__, model_hash, settings]
-    predictions = _in_shards(predict_some, found.paths, owners, folder, known)
+    known, runtime = [histofeat.__version__, model_hash, settings], run.runtime("predict")
+    predictions = _in_shards(predict_some, found.paths, owners, folder, known, runtime)
     tables = {"": predictions.to_frame(), "patients": None if owners is None else predictions.by_patient()}
     if output:
         _write(tables, predictions, found.failures, facts, (output, output_format, folder))
@@ -265,19 +266,27 @@ def _remove(folder: Path, *, whole: bool) -> None:
         folder.rmdir()
 
 
-def _in_shards(predict, paths, owners, folder, known):
+def _in_shards(predict, paths, owners, folder, known, runtime):
     """Predict images in shards, as far as a folder lacks them; give all in the order of the rows."""
     from histofeat import evaluation  # loads nothing, as long as no folder is there to take from
     from histofeat.models import ImagePredictions
 
-    shards, order = [], []
-    for rows in _shards(paths, owners):
+    shards, order, parts = [], [], [*_shards(paths, owners)]
+
+    def predicted(task):
+        rows, before = task
         some, whose = [paths[row] for row in rows], None if owners is None else [owners[row] for row in rows]
         stands_on = json.dumps([known, [(path, _facts(path)) for path in some], whose])
         file = folder and folder / f"{sha256(stands_on.encode()).hexdigest()}.part"
-        work = partial(predict, some, whose, len(order))
-        shards.append(evaluation.take_up(file, work) if file else work())
+        work = partial(predict, some, whose, before)
+        return evaluation.take_up(file, work) if file else work()
+
+    tasks = [*zip(parts, accumulate(map(len, parts), initial=0), strict=False)]
+    for rows, shard in zip(parts, (runtime.each if runtime.cluster else map)(predicted, tasks), strict=True):
+        shards.append(shard)
         order += rows
+        if runtime.cluster:
+            runtime.report("predict", len(order), len(paths))
     places = sorted(range(len(order)), key=order.__getitem__)
     by_row = [name for name in vars(shards[0]) if name not in _OF_ALL and getattr(shards[0], name) is not None]
     columns = {name: [value for shard in shards for value in getattr(shard, name)] for name in by_row}

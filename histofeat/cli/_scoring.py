@@ -22,7 +22,7 @@ def score(
         "A table (CSV, Parquet, JSON) as `predict` writes, or a folder that `compare` wrote: path, p_CLASS for each "
         "class, or score for the positive one, or label alone; where known patient, truth, fold and model.",
     ),
-    run: group(RunOptions, without=["store", "no_store", "quiet"]),
+    run: group(RunOptions, without=["store", "no_store", "cluster", "quiet"]),
     truth: option(
         str | None, "TABLE|COLUMN", "True labels: a table with path and label, or a column.  [default: truth]"
     ) = None,

@@ -96,7 +96,7 @@ def command_of(study: Any) -> Any:
 def _function(study):
     """Give the function of a study, whose signature has its options."""
     data = {"any": DataOptions, False: None}.get(study.data, group(DataOptions, without=_READING))
-    runs = group(RunOptions, without=[] if study.data else ["store", "no_store", "ledger"])
+    runs = group(RunOptions, without=["cluster", *(() if study.data else ("store", "no_store", "ledger"))])
     given = inspect.Parameter.empty
     shown = {"ctx": (typer.Context, given), "data": (data, given), "run": (runs, given)}
     shown["weights"] = (Weights if study.data else None, None)
@@ -192,7 +192,7 @@ def idc_official(
     network: EncoderOptions,
     protocol: _Protocol,
     page: group(PageOptions, without=["no_shortcuts"]),
-    run: group(RunOptions, without=["json"]),
+    run: group(RunOptions, without=["cluster", "json"]),
     recipes: option(str, "LIST", "Recipes of 2014, each with a random forest.") = _RECIPES,
     add_unlisted: flag(
         "--add-unlisted", "A second run, fitted on patients without a role too, in DIR-unlisted."

@@ -27,7 +27,7 @@ _Folds = option(int, "N", "Folds of patients for the estimate.", min=2)
 def train(
     data: group(DataOptions, required=["data"]),
     output: option(Path, "MODEL", "The new file of the model.", "--output", "-o"),
-    run: RunOptions,
+    run: group(RunOptions, without=["cluster"]),
     encoder: EncoderOptions,
     features: _Features = None,
     head: _Head = "xgboost",

@@ -157,6 +157,7 @@ class FeatureBank:
                     n_jobs=run.runtime.n_jobs,
                     store=store,
                     progress=lambda done, _: run.runtime.report("extract", self._n_read + done, self._n_to_read),
+                    cluster=run.runtime.cluster,
                 )
             self._n_read += len(run.dataset)
             found.update(zip(keys, extraction.features, strict=True))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import joblib
@@ -20,7 +21,7 @@ from histofeat.evaluation._given_predictions import score_model
 from histofeat.evaluation._saved_evaluation import result_file, take_up
 from histofeat.evaluation._search import tune_head
 from histofeat.features import Runtime
-from histofeat.images import run_ahead, scale_ratio
+from histofeat.images import scale_ratio
 from histofeat.metrics import choose_threshold, fit_calibrator, most_probable
 from histofeat.model_selection import LimitedTraining, fold_rows
 from histofeat.models import PixelHead, fit_with_inner_scores
@@ -34,7 +35,9 @@ NOT_TUNED = (
 _ROWS_AT_ONCE = 1 << 16
 
 
-def run_in_threads(work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Runtime, stage: str = "fit") -> list[Any]:
+def run_in_threads(
+    work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Runtime, stage: str = "fit", *, away: bool = False
+) -> list[Any]:
     """Return ``[work(task) for task in tasks]``, computed in threads; the first error ends it.
 
     Parameters
@@ -45,13 +48,16 @@ def run_in_threads(work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Ru
         Its threads share the tasks; its progress reports each one that is done.
     stage : str, default="fit"
         The name of the stage in the progress.
+    away : bool, default=False
+        Whether `work` uses `Runtime.call`, so that with a cluster there are as many threads as its workers need.
 
     Returns
     -------
     found : list
     """
     n_threads = min(joblib.effective_n_jobs(runtime.n_jobs), max(1, len(tasks)))
-    found, done = [], run_ahead(work, tasks, n_jobs=n_threads, ahead=len(tasks))
+    at_work = runtime if away else replace(runtime, cluster=None)
+    found, done = [], at_work.each(work, tasks, ahead=len(tasks))
     # Several tasks at a time scale better than several threads a task, which spin while they wait for each other.
     with threadpool_limits(1 if n_threads > 1 else None, user_api="blas"), closing(done):
         for result in done:
@@ -209,13 +215,14 @@ def fit_all(plans, bank, run):
         with fit.plan.tried():
             known = fit.plan.head_name, run.search, str(run.threshold), run.positive, bank.hashes(fit.plan, fold)
             part = fit.plan.head if hasattr(fit.plan.pipeline, "make_head") else fit.plan.pipeline
-            kept = take_up(result_file(run, fold, part, *known), lambda: fit_fold(fold_task(fit.plan, bank, run, fold)))
+            fitted = partial(run.runtime.call, fit_fold, fold_task(fit.plan, bank, run, fold))
+            kept = take_up(result_file(run, fold, part, *known), fitted)
             n_features, fit.folds[fold], rows = kept
             fit.n_features = n_features or fit.n_features
             for values, some in zip(filled, rows, strict=True):
                 values[test] = some
 
-    run_in_threads(work, [(fit, fold) for fit in fits for fold in range(len(run.splits))], run.runtime)
+    run_in_threads(work, [(fit, fold) for fit in fits for fold in range(len(run.splits))], run.runtime, away=True)
     return [fit for fit in fits if fit.plan.reason is None]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.base import clone
 
 from histofeat.datasets import PatchDataset
-from histofeat.exceptions import MissingExtraError, WeightsError, check_that, first_line
+from histofeat.exceptions import ClusterError, MissingExtraError, WeightsError, check_that, first_line
 from histofeat.features import Runtime, check_unique_names, extract
 from histofeat.models import PIXELS, FeatureHead, OnRows, PixelHead
 
@@ -139,6 +139,8 @@ class Plan:
         """Keep why the plan cannot run: weights or extras are missing, or a part that is not ours fails."""
         try:
             yield
+        except ClusterError:
+            raise
         except (Exception, SystemExit) as error:
             whole = not hasattr(self.pipeline, "make_head")
             theirs = (whole or self._has_parts_of_others()) and getattr(error, "code", None) != 128 + signal.SIGTERM

@@ -19,7 +19,6 @@ from ._columns import (
 from ._completed_lbp import CompletedLBP as CompletedLBP
 from ._embedding import CNNEmbedding as CNNEmbedding, HistoEmbedding as HistoEmbedding
 from ._extraction import (
-    Runtime as Runtime,
     check_unique_names as check_unique_names,
     extract as extract,
     passes_over_images as passes_over_images,
@@ -48,6 +47,7 @@ from ._lbp import LBPHistogram as LBPHistogram
 from ._pftas import PFTAS as PFTAS
 from ._phase_quantization import LocalPhaseQuantization as LocalPhaseQuantization
 from ._progress import Progress as Progress
+from ._runtime import Runtime as Runtime
 from ._shards import (
     ShardTask as ShardTask,
     open_features as open_features,

@@ -14,9 +14,10 @@ from histofeat.datasets import PatchDataset, match_rows, printable
 from histofeat.exceptions import check_that
 from histofeat.features._base import PatchFeatures, PatchUnion
 from histofeat.features._batch import PatchBatch
-from histofeat.features._extraction import Runtime, extract
+from histofeat.features._extraction import extract
 from histofeat.features._families import make_family
 from histofeat.features._image_fingerprint import leave_out_unreadable
+from histofeat.features._runtime import Runtime
 from histofeat.images import Images, StainNormalizer, make_normalizer, normalized_images
 
 
@@ -224,8 +225,8 @@ def extract_features(
     if normalizer is not None:
         fitted = normalizer.fit(images, groups=dataset.patients)
         images = normalized_images(images, fitted, groups=dataset.patients)
-    progress = partial(runtime.report, "extract")
-    found = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store, progress=progress)
+    progress, away = partial(runtime.report, "extract"), {"cluster": runtime.cluster}
+    found = extract(families, images, n_jobs=runtime.n_jobs, store=runtime.store, progress=progress, **away)
     known = dataset.frame[["path", "patient", "label", "x", "y"]].dropna(axis="columns", how="all")
     names = pd.Series([printable(name) for name in dataset.target_names])
     known = known.assign(label=known["label"].map(names), **known[["path", "patient"]].map(printable))

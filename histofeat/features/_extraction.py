@@ -1,123 +1,33 @@
-"""`extract`: measure images with several families in threads, decoding each image once; and its `Runtime`."""
+"""`extract`: measure images with several families, in threads or on workers, decoding each image once."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from os import PathLike
-from pathlib import Path
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from histofeat.datasets import Ledger
-from histofeat.exceptions import PatchError, check_name, check_that
+from histofeat.exceptions import PatchError, check_name
 from histofeat.features._batch import PatchBatch
 from histofeat.features._feature_store import StoreLike, as_store, session_of_a_run
-from histofeat.features._progress import Progress
+from histofeat.features._runtime import Runtime
 from histofeat.features._store_session import Session, content_key, extractor_name
-from histofeat.images import Images, as_images, run_ahead, warn_if_dark
+from histofeat.images import Images, as_images, warn_if_dark
 
 _log = logging.getLogger(__name__)
 
 #: Pixels of the patches that are measured together: they and their conversions stay in the cache of a core.
 _PIXELS_AT_ONCE = 1 << 18
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Threads, feature store, progress and ledger of a computation. Results do not depend on them.
-
-    Parameters
-    ----------
-    n_jobs : int, optional
-        Threads; None is 1, -1 all cores.
-    store : path or FeatureStore, optional
-        Where features are kept between calls, so that no image is measured twice; None keeps nothing.
-    progress : callable, optional
-        Called as ``progress(stage, done, total)`` with the name of a stage, such as "extract". None shows stages of
-        over two seconds where stderr is a terminal; False shows nothing.
-    ledger : path or Ledger, optional
-        Where looks at registered test patients are written down; see `histofeat.datasets.Ledger`.
-    fits : path or False, optional
-        The folder where `evaluate` keeps finished fits, so that an interrupted run resumes; by default ``<store>.fits``
-        beside the store, and none without a store. False keeps none. A fit is reused only if data, features, folds,
-        parameters, seeds, code and versions are the same. Remove the folder to free the disk.
-    on_error : {"raise", "skip"}, default="raise"
-        What evaluations and studies do about images that cannot be read: raise an error, or leave them out before
-        folds are made. They are then read once more than otherwise, unless there is a store.
-
-    Raises
-    ------
-    ValueError
-        If `store` is neither a path nor a `FeatureStore`, `progress` cannot be called, `ledger` is no path, or
-        `on_error` is none of the two.
-
-    Examples
-    --------
-    >>> calls = []
-    >>> Runtime(progress=lambda *call: calls.append(call)).report("fit", 1, 3)
-    >>> calls
-    [('fit', 1, 3)]
-    >>> Runtime.of(None)
-    Runtime(n_jobs=None, store=None, progress=None, ledger=None, fits=None, on_error='raise')
-    """
-
-    n_jobs: int | None = None
-    store: StoreLike | None = None
-    progress: Callable[[str, int, int], None] | bool | None = None
-    ledger: Any = None
-    fits: Any = None
-    on_error: str = "raise"
-
-    def __post_init__(self) -> None:
-        check_name("Runtime.on_error", self.on_error, ("raise", "skip"))
-        object.__setattr__(self, "store", as_store(self.store))
-        object.__setattr__(self, "ledger", Ledger.of(self.ledger))
-        beside = Path(f"{self.store.path}.fits") if self.fits is None and self.store is not None else self.fits
-        if beside not in (None, False) and not isinstance(beside, str | PathLike):
-            raise ValueError(f"Runtime.fits: expected a folder, False or None, got {beside!r:.80}. Pass a path.")
-        object.__setattr__(self, "fits", beside if beside in (None, False) else Path(beside))
-        if self.progress not in (None, False) and not callable(self.progress):
-            got = f"Runtime.progress: expected a callable, False or None, got {self.progress!r:.80}"
-            raise ValueError(f"{got}. Pass a function of (stage, done, total).")
-        watched = self.progress is None and sys.stderr is not None and sys.stderr.isatty()
-        object.__setattr__(self, "_reported", Progress(patient=True) if watched else self.progress)
-
-    @classmethod
-    def of(cls, value: Runtime | None) -> Runtime:
-        """Return the runtime given as ``runtime=``; the default one for None.
-
-        Parameters
-        ----------
-        value : Runtime or None
-
-        Returns
-        -------
-        runtime : Runtime
-
-        Raises
-        ------
-        ValueError
-            If it is neither.
-        """
-        if value is None:
-            return cls()
-        check_that("runtime", value, isinstance(value, cls), "a Runtime or None", "Pass Runtime(n_jobs=-1).")
-        return value
-
-    def report(self, stage: str, done: int, total: int) -> None:
-        """Report progress; that nobody can read it any more does not end the work."""
-        if self._reported:
-            with suppress(OSError):
-                self._reported(stage, done, total)
+#: Patches that a worker of a cluster measures in a call; of networks it is as many as here, to the same last digits.
+_PATCHES_A_CALL = 256
 
 
 @dataclass(frozen=True)
@@ -155,6 +65,7 @@ def extract(
     store: StoreLike | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_error: str = "raise",
+    cluster: str | None = None,
 ) -> Extraction:
     """Measure images with several families, reading and decoding each image once.
 
@@ -173,6 +84,8 @@ def extract(
         Called as ``progress(done, total)`` from this thread after each batch.
     on_error : {"raise", "skip"}, default="raise"
         Whether an image that cannot be read raises an error, or has rows of NaN and is named in ``failures``.
+    cluster : str, optional
+        Workers that read, decode and measure, as ``Runtime(cluster=...)`` takes them. The store is used from here.
 
     Returns
     -------
@@ -196,11 +109,11 @@ def extract(
     """
     check_name("extract.on_error", on_error, ("raise", "skip"))
     started = time.perf_counter()
-    images, store = as_images(X), as_store(store)
+    images, store, runtime = as_images(X), as_store(store), Runtime(n_jobs, progress=False, cluster=cluster)
     with session_of_a_run(store) as session:
-        job = _Job(tuple(families), images, session, on_error == "skip")
+        job = _Job(tuple(families), images, session, on_error == "skip", runtime if cluster else None)
         chunks = [range(at, min(at + job.chunk, len(images))) for at in range(0, job.n_read, job.chunk)]
-        with closing(run_ahead(job.run, chunks, n_jobs=n_jobs)) as done:
+        with closing(runtime.each(job.run, chunks)) as done:
             for chunk, _ in zip(chunks, done, strict=True):
                 if progress is not None:
                     progress(chunk.stop, len(images))
@@ -221,6 +134,7 @@ class _Job:
     images: Images
     session: Session | None
     skip: bool = False
+    away: Runtime | None = None
     failures: dict[int, str] = field(default_factory=dict)
     conversions: Counter = field(default_factory=Counter)
     computed: Counter = field(default_factory=Counter)
@@ -242,6 +156,8 @@ class _Job:
                 known = self.session.register(family.family, block.shape[1], key, extractor_name(family))
                 self.stored_as |= {index: known} if known else {}
         self.chunk = max((self.families[index]._batch_size for index in self.measured), default=1)
+        if self.away is not None and all(self.families[index]._threaded for index in self.measured):
+            self.chunk = max(self.chunk, _PATCHES_A_CALL)
         self.n_read = len(self.images) if self.measured else 0
         self._counting = threading.Lock()
         self._network = threading.Lock()
@@ -250,10 +166,24 @@ class _Job:
         """Fill the output rows of the images `rows`: from the store, else by reading, decoding and measuring."""
         spent: Counter = Counter()
         with _timed(spent, "read"):
-            read = {row: self._tried(self.images.content, row) for row in rows}
+            wanted = rows if self.away is None or self.stored_as else ()  # otherwise it is the workers that read
+            read = {row: self._tried(self.images.content, row) for row in wanted}
             rows = [row for row in rows if row not in self.failures]
-            contents = [read[row] for row in rows]
+            contents = [read.get(row) for row in rows]
         keys, missing = self._look_up(rows, contents, spent)
+        if self.away is None:
+            missing = self._measure_here(rows, contents, missing, spent)
+        elif any(missing):
+            missing = self._measure_away(rows, missing)
+        self._keep(rows, keys, missing, spent)
+        with self._counting:
+            self.computed.update(self.families[index].family for families in missing for index in families)
+            self.seconds.update(spent)
+
+    def _measure_here(
+        self, rows: Sequence[int], contents: list, missing: list[tuple[int, ...]], spent: Counter
+    ) -> list:
+        """Decode and measure images, each by the families that it lacks; give these, none for those that failed."""
         wanted = [position for position, families in enumerate(missing) if families]
         with _timed(spent, "decode"):
             tried = {at: self._tried(self.images.decode, rows[at], contents[at]) for at in wanted}
@@ -264,11 +194,26 @@ class _Job:
             batch = PatchBatch(np.stack([decoded[position][0] for position in positions]))
             self._measure(batch, families, [rows[position] for position in positions], prepared, spent)
         self._embed(prepared, spent)
-        self._keep(rows, keys, missing, spent)
         with self._counting:
             self.conversions.update(rule for _, rules in decoded.values() for rule in rules)
-            self.computed.update(self.families[index].family for families in missing for index in families)
-            self.seconds.update(spent)
+        return missing
+
+    def _measure_away(self, rows: Sequence[int], missing: list[tuple[int, ...]]) -> list:
+        """Let a worker read and measure the images that lack a family."""
+        lacking = [row for row, each in zip(rows, missing, strict=True) if each]
+        indices = sorted({*chain(*missing)})
+        found = self.away.call(_measured, [self.families[index] for index in indices], self.images.take(lacking))
+        blocks, failures, conversions, seconds = found
+        if failures and not self.skip:
+            failed, reason = next(iter(failures.items()))
+            raise PatchError(f"{self.images.name(lacking[failed])}: {reason}")
+        for index, block in zip(indices, blocks, strict=True):
+            self.out[index][lacking] = block
+        with self._counting:
+            self.failures |= {lacking[failed]: reason for failed, reason in failures.items()}
+            self.conversions.update(conversions)
+            self.seconds.update(seconds)
+        return [() if row in self.failures else each for row, each in zip(rows, missing, strict=True)]
 
     def _tried(self, read: Callable[..., Any], row: int, *content: Any) -> Any:
         """Read or decode an image; None where that fails and is to be skipped."""
@@ -332,6 +277,13 @@ class _Job:
             new.append((extractor, [keys[position] for position in positions], self.out[index][at]))
         with _timed(spent, "store"):
             self.session.write(new)
+
+
+def _measured(families: list, images: Images) -> tuple:
+    """Measure images on a worker; give the matrices, failures, conversions and seconds."""
+    job = _Job(tuple(families), images, None, skip=True)
+    job.run(range(len(images)))
+    return job.out, job.failures, job.conversions, job.seconds
 
 
 def _alike(decoded: Mapping[int, tuple], missing: Sequence[tuple[int, ...]]):

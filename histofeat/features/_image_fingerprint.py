@@ -13,7 +13,8 @@ import pandas as pd
 
 from histofeat.features._base import PatchFeatures
 from histofeat.features._batch import PatchBatch
-from histofeat.features._extraction import Runtime, extract
+from histofeat.features._extraction import extract
+from histofeat.features._runtime import Runtime
 from histofeat.model_selection import fold_rows
 
 HASH_BITS = 128
@@ -331,8 +332,8 @@ def leave_out_unreadable(dataset: Any, cv: Any, runtime: Runtime | None) -> tupl
     runtime = Runtime.of(runtime)
     if runtime.on_error == "raise" or dataset.columns is not None:
         return dataset, cv, runtime
-    counted, settings = partial(runtime.report, "read"), {"n_jobs": runtime.n_jobs, "store": runtime.store}
-    reasons = extract([ImageFingerprint()], dataset.X, progress=counted, on_error="skip", **settings).failures
+    settings = {"n_jobs": runtime.n_jobs, "store": runtime.store, "cluster": runtime.cluster, "on_error": "skip"}
+    reasons = extract([ImageFingerprint()], dataset.X, progress=partial(runtime.report, "read"), **settings).failures
     if reasons:
         kept = ~np.isin(np.arange(len(dataset)), list(reasons))
         if cv is not None and (not hasattr(cv, "split") or hasattr(cv, "test_fold")):

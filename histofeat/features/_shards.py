@@ -12,7 +12,8 @@ import pandas as pd
 from histofeat.datasets import PatchDataset, holds_shard, list_shards, open_shards, printable, store_shard
 from histofeat.exceptions import counted
 from histofeat.features._columns import built_families
-from histofeat.features._extraction import Runtime, extract
+from histofeat.features._extraction import extract
+from histofeat.features._runtime import Runtime
 from histofeat.features._store_session import extractor_fingerprint, extractor_name
 
 

@@ -267,7 +267,7 @@ def warn_if_dark(rules: Iterable[str], where: str) -> None:
 
 
 def run_ahead(
-    function: Callable[[Any], Any], items: Iterable[Any], *, n_jobs: int | None = None, ahead: int | None = None
+    function: Callable[[Any], Any], items: Iterable[Any], *, n_jobs: int | None = None, ahead: int = 0, stop: Any = None
 ) -> Iterator[Any]:
     """Call a function on every item in threads, and give the results in the order of the items.
 
@@ -279,8 +279,10 @@ def run_ahead(
         What it is called with, one at a time.
     n_jobs : int, optional
         Threads; None is 1, -1 all cores.
-    ahead : int, optional
-        Calls that are begun before their result is asked for, which bounds the memory; by default twice the threads.
+    ahead : int, default=0
+        Calls that are begun before their result is asked for, which bounds the memory; 0 is twice the threads.
+    stop : callable, optional
+        Called when the rest is not wanted any more: it can end calls that have begun.
 
     Yields
     ------
@@ -302,6 +304,8 @@ def run_ahead(
                 waiting.extend(pool.submit(function, item) for item in islice(items, 1))
                 yield result
         finally:
+            if waiting and stop is not None:
+                stop()
             for future in waiting:
                 future.cancel()
 

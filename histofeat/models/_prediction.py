@@ -47,8 +47,7 @@ class ImagePredictions:
     policies : tuple of str
         Policy for each image: "as is", "tile", "pad", "resize", "whole", or "unreadable".
     mpp, rescaled : ndarray of shape (n,), float64
-        Micrometres per pixel of each image, NaN where they are unknown, and the factor by which its sides were changed
-        to bring it to the scale of the model, 1 where they were not.
+        Micrometres per pixel of each image, NaN where unknown, and the factor of its sides to the scale of the model.
     n_tiles, n_background : ndarray of shape (n,), int64
         Number of tiles that were scored, and of those left out as background.
     converted : tuple of str
@@ -59,8 +58,7 @@ class ImagePredictions:
         How unlike the training images each image is: the share of those that are nearer to the images of other
         training patients than this one, the median over its tiles. NaN where the model has no distance.
     known : tuple of str
-        "image" where the model was trained on this image, "patient" where on the patient or on another of the
-        patient's images, else "".
+        "image" where the model was trained on this image, "patient" where on another one of the patient, else "".
     unreadable : tuple of (str, str)
         Names of images that could not be read, and why.
     patients : tuple of str or None
@@ -98,6 +96,9 @@ class ImagePredictions:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __reduce__(self) -> tuple:  # read-only mappings have no pickle
+        return type(self), tuple(dict(part) if isinstance(part, Mapping) else part for part in vars(self).values())
 
     @property
     def readable(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,9 @@ class SavedModel(FrozenEstimator):
     >>> SavedModel(pipeline, {"class_names": ["benign", "malignant"], "patch_size": [50, 50]}).class_names
     ('benign', 'malignant')
     """
+
+    #: For `Runtime.call`: a worker gets it once, not with each call.
+    sent_once: ClassVar[bool] = True
 
     pipeline: IDCPipeline
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -101,7 +101,7 @@ def map_slide(
             warnings.warn(f"{expected}, got {opened.mpp:g}. Enlarged tiles lack fine structures.", stacklevel=2)
         if folder is not None:
             _settle(Path(folder), path, tiles, model)
-        proba = _scores(model, opened, tiles, folder and Path(folder), runtime)
+        proba = _scores(model, opened, tiles, folder and Path(folder), runtime, path)
         tiles[probability_columns(model.class_names)] = proba
         facts = {**chosen, "mpp": opened.mpp, "source": path.name, "thumbnail": opened.thumbnail}
         return SlideMap(tiles, opened.width, opened.height, model.class_names, **facts)
@@ -146,7 +146,7 @@ def _settle(folder: Path, slide: Path, tiles: pd.DataFrame, model: SavedModel) -
             part.write_text(json.dumps(facts, indent=1))
 
 
-def _scores(model: SavedModel, slide: Slide, tiles: pd.DataFrame, folder: Path | None, runtime: Runtime) -> np.ndarray:
+def _scores(model: SavedModel, slide: Slide, tiles: pd.DataFrame, folder: Path | None, runtime: Runtime, path: Path):
     """Score tiles in shards, as far as `folder` lacks them: probabilities (n, k)."""
     height, width = model.patch_size
     # Shards are always the same: the last digits of a score can depend on what is scored with it.
@@ -155,20 +155,38 @@ def _scores(model: SavedModel, slide: Slide, tiles: pd.DataFrame, folder: Path |
     files = [(folder or Path()) / f"tiles-{number:06}.npy" for number in range(numbers[-1] + 1)]
     shapes = [(n, len(model.class_names)) for n in np.bincount(numbers).tolist()]
     kept = [_kept(*each) if folder else None for each in zip(files, shapes, strict=True)]
-    missing = np.isin(numbers, [number for number, proba in enumerate(kept) if proba is None])
-    pixels = read_tiles(slide, tiles[missing], (height, width), n_jobs=runtime.n_jobs)
-    quiet, done = Runtime(n_jobs=runtime.n_jobs, progress=False), int((~missing).sum())
-    with closing(pixels):  # its threads read no more when the slide is closed after an error
-        for number in np.unique(numbers[missing]).tolist():
-            some = list(islice(pixels, shapes[number][0]))
-            kept[number] = predict_images(model, some, mpp=model.mpp, runtime=quiet).proba
+    missing = [number for number, proba in enumerate(kept) if proba is None]
+    chosen = np.isin(numbers, missing)
+    done = int((~chosen).sum())
+    if runtime.cluster is None:
+        scored = _in_turn(model, slide, tiles[chosen], [shapes[number][0] for number in missing], runtime)
+    else:
+        known = model, path, slide.mpp
+        scored = runtime.each(lambda number: runtime.call(_score, *known, tiles[numbers == number]), missing)
+    with closing(scored):  # its threads read no more when the slide is closed after an error
+        for number, proba in zip(missing, scored, strict=True):
+            kept[number] = proba
             if folder is not None:
-                np.save(content := io.BytesIO(), kept[number])
+                np.save(content := io.BytesIO(), proba)
                 with write_whole(files[number], overwrite=True) as part:
                     part.write_bytes(content.getvalue())  # of a full disk, NumPy does not say what is wrong
-            done += len(some)
+            done += len(proba)
             runtime.report("map", done, len(tiles))
     return np.concatenate(kept)
+
+
+def _in_turn(model: SavedModel, slide: Slide, tiles: pd.DataFrame, sizes: list[int], runtime: Runtime):
+    """Yield the scores of shards of tiles; the next ones are read meanwhile."""
+    with closing(read_tiles(slide, tiles, model.patch_size, n_jobs=runtime.n_jobs)) as pixels:
+        for size in sizes:
+            quiet = Runtime(n_jobs=runtime.n_jobs, progress=False)
+            yield predict_images(model, [*islice(pixels, size)], mpp=model.mpp, runtime=quiet).proba
+
+
+def _score(model: SavedModel, path: Path, mpp: float, tiles: pd.DataFrame) -> np.ndarray:
+    """Score the tiles of a shard on a worker, which opens the slide itself."""
+    with open_slide(path, mpp) as slide:
+        return next(_in_turn(model, slide, tiles, [len(tiles)], Runtime(progress=False)))
 
 
 def _kept(file: Path, shape: tuple[int, int]) -> np.ndarray | None:

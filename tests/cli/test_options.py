@@ -37,8 +37,8 @@ def test_groups_become_options_those_of_the_run_last():
     parameters = inspect.signature(function).parameters
     assert list(parameters)[:2] == ["data", "patients"]
     assert not {"format", "only"} & set(parameters)
-    assert list(parameters)[-9:] == [
-        "folds", "seed", "n_jobs", "store", "no_store", "ledger", "quiet", "json", "config"]  # fmt: skip
+    assert list(parameters)[-10:] == [
+        "folds", "seed", "n_jobs", "store", "no_store", "ledger", "cluster", "quiet", "json", "config"]  # fmt: skip
     assert parameters["data"].default is inspect.Parameter.empty
     assert (parameters["target"].default, parameters["n_jobs"].default) == (None, 1)
     app = typer.Typer(add_completion=False)
