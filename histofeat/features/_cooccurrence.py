@@ -176,7 +176,7 @@ def textures(images, levels, distances, c_log_c, out):
 
 @compiled
 def properties(symmetric, low, high, c_log_c, work, out):
-    """Fill `out` (10) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
+    """Fill `out` (10) from the lower triangle of levels low to high of a symmetric matrix that is not all zero."""
     squares, in_logs = tally_pairs(symmetric, low, high, c_log_c, work)
     n, mean, variance, contrast, homogeneity = _moments(work, low, high)
     dissimilarity = 0
@@ -196,7 +196,7 @@ def properties(symmetric, low, high, c_log_c, work, out):
 
 @compiled
 def haralick(symmetric, low, high, c_log_c, work, out):
-    """Fill `out` (13) from a symmetric matrix that is zero outside the levels low to high and not all zero."""
+    """Fill `out` (13) from the lower triangle of levels low to high of a symmetric matrix that is not all zero."""
     levels = len(symmetric)
     squares, information = tally_pairs(symmetric, low, high, c_log_c, work)
     marginal, sums, gaps = work[0, :levels], work[1], work[2, :levels]
@@ -276,53 +276,59 @@ def count_pairs(quantised, levels, distance, counts):
 
 @compiled
 def symmetrise(counts, low, high, symmetric):
-    """Fill levels low to high of `symmetric` with the pairs in both orders; return False if there are none."""
+    """Fill the lower triangle of levels low to high with the pairs in both orders; return False if there are none."""
     levels = len(symmetric)
     total = 0
     for i in range(low, high + 1):
         for j in range(low, i + 1):
             both = counts[i * levels + j] + counts[j * levels + i]
             symmetric[i, j] = both
-            symmetric[j, i] = both
             total += both
     return total > 0
 
 
 @compiled
 def tally_pairs(symmetric, low, high, c_log_c, work):
-    """Fill `work` with the marginal and the counts of sums and gaps; returns the sums of c^2 and of c log c."""
-    levels = len(symmetric)
+    """Fill `work` with the marginal and the counts of sums and gaps; returns the sums of c^2 and of c log c.
+
+    Rows are short: one loop over the triangle is faster than several that could be vectorised. Unsigned positions
+    cannot be negative, which would have to be checked.
+    """
     marginal, sums, gaps = work[0], work[1], work[2]
     work[:] = 0
-    squares, diagonal, above = 0, 0, 0
-    for i in range(low, high + 1):
-        row = symmetric[i, low : high + 1]
-        here = sums[i + low : i + high + 1]
-        rest = symmetric[i, i + 1 : high + 1]
+    squares, in_logs = 0, 0
+    first = np.uint64(low)
+    for i in range(first, np.uint64(high + 1)):
         total = 0
-        for j in range(len(row)):
-            count = np.int64(row[j])
+        for j in range(first, i):
+            count = symmetric[i, j]
             total += count
-            squares += count * count
-            here[j] += row[j]
-        marginal[i] = total
-        gaps[0] += symmetric[i, i]
-        gap = gaps[1:levels]
-        for j in range(len(rest)):
-            gap[j] += 2 * rest[j]
-        above += sum_c_log_c(symmetric[i], i + 1, high, c_log_c)
-        diagonal += sum_c_log_c(symmetric[i], i, i, c_log_c)
-    return squares, diagonal + 2 * above
+            marginal[j] += count
+            sums[i + j] += 2 * count
+            gaps[i - j] += 2 * count
+            squares += 2 * (np.int64(count) * np.int64(count))
+            in_logs += 2 * _times_log(count, c_log_c)
+        count = symmetric[i, i]
+        marginal[i] += total + count
+        sums[i + i] += count
+        gaps[0] += count
+        squares += np.int64(count) * np.int64(count)
+        in_logs += _times_log(count, c_log_c)
+    return squares, in_logs
+
+
+@compiled
+def _times_log(count, c_log_c):
+    """Give c log2(c) as a multiple of 2**-28."""
+    return c_log_c[count] if count < len(c_log_c) else np.int64(count * log2(count) * FIXED + 0.5)
 
 
 @compiled
 def sum_c_log_c(counts, low, high, c_log_c):
     """Sum of c log2(c), as a multiple of 2**-28, over the counts from index low to high."""
     total = 0
-    size = len(c_log_c)
     for k in range(low, high + 1):
-        count = counts[k]
-        total += c_log_c[count] if count < size else np.int64(count * log2(count) * FIXED + 0.5)
+        total += _times_log(counts[k], c_log_c)
     return total
 
 

@@ -244,7 +244,7 @@ def test_kernels_in_plain_python():
     count_pairs.py_func(quantised.reshape(4, 3), 4, 1, counts)
     symmetric = np.zeros((4, 4), dtype=np.int32)
     assert symmetrise.py_func(counts[1], 0, 3, symmetric)
-    np.testing.assert_array_equal(symmetric, cooccurrence(images[0], 4)[1])
+    np.testing.assert_array_equal(symmetric, np.tril(cooccurrence(images[0], 4)[1]))
     assert not symmetrise.py_func(np.zeros(16, dtype=np.int32), 0, 3, symmetric)
 
 
