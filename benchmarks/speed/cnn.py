@@ -108,20 +108,20 @@ def _weights(name, folder, scratch):
     for file in encoder.accepted_files if folder else ():
         if (folder / file).is_file():
             return folder / file, "ImageNet weights"
-    path = scratch / f"{name}.weights.h5"
-    _random_network(name).save_weights(path)
-    return path, "random weights, which take as long"
+    return random_weights(name, scratch), "random weights, which take as long"
 
 
-def _random_network(name):
-    """Return the network with random kernels that keep the size of what passes through, so results can be compared."""
+def random_weights(name, folder):
+    """Return a file of random kernels that keep the size of what passes through, so results can be compared."""
     keras, rng, model = import_keras(), np.random.default_rng(0), _keras_network(name)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             shape = layer.kernel.shape
             fan_in = np.prod(shape[:2] if isinstance(layer, keras.layers.DepthwiseConv2D) else shape[:-1])
             layer.kernel.assign(rng.normal(0, np.sqrt(2 / fan_in), shape))
-    return model
+    path = folder / f"{name}.weights.h5"
+    model.save_weights(path)
+    return path
 
 
 def _measure_accuracy(weights, words, material, options) -> list:

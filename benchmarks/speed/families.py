@@ -3,17 +3,14 @@
 import cv2
 import numpy as np
 import peers
-import radiomics_peer
 from rows import (
     PER_IMAGE,
     DisagreementError,
     check_close,
     check_equal,
     compare,
-    missing,
     one_core,
     race,
-    stopwatch,
 )
 
 from histofeat.features import STATISTICS, HaralickTexture, extract, make_family
@@ -160,7 +157,7 @@ def measure_decoding(material, options) -> list:
 
 
 def measure_one_channel(material, options) -> list:
-    """Haralick of a single channel that needs no conversion: against mahotas, scikit-image and pyradiomics."""
+    """Haralick of a single channel that needs no conversion: against mahotas and scikit-image."""
     _, patches = material.patches(32 if options.quick else 256)
     textured = [patch for patch in patches if patch[..., 0].max() // 8 > patch[..., 0].min() // 8]
     patches, repeats = np.stack(textured), 2 if options.quick else 7
@@ -180,26 +177,11 @@ def measure_one_channel(material, options) -> list:
             timed = race(lambda: estimator.transform(patches), peer, repeats=repeats)
             fields = {"name": f"families/haralick, {name}", "peer_name": f"{package}, {words}", "what": what}
             rows.append(compare(*timed, count=len(patches), checked=checked, **PER_IMAGE, **fields))
-        return [*rows, _radiomics_row(patches, estimator, ours[:, 0], repeats, options, what)]
+    return rows
 
 
 def _one_by_one(measure, channels):
     return lambda: np.stack([measure(channel) for channel in channels])
-
-
-def _radiomics_row(patches, estimator, ours, repeats, options, what):
-    fields = {"name": "families/haralick, pyradiomics", "peer_name": "pyradiomics, 12 of the 13 statistics"}
-    try:
-        worker = radiomics_peer.Worker(options.radiomics_python, patches[..., 0])
-    except ImportError as error:
-        return missing(str(error), unit=PER_IMAGE["unit"], what=what, **fields)
-    with worker:
-        columns = [STATISTICS.index(name) for name in radiomics_peer.FEATURES]
-        checked = check_close("pyradiomics", ours[:, columns], worker.values, rtol=1e-4, atol=2e-5)
-        # The other process times itself: neither start nor transfer is counted.
-        sides = (lambda: stopwatch(lambda: estimator.transform(patches))), worker.time
-        timed = race(*sides, repeats=repeats, clock=lambda run: run())
-    return compare(*timed, count=len(patches), what=what, checked=checked, **PER_IMAGE, **fields)
 
 
 def _as_input(images):

@@ -3,11 +3,13 @@
     python benchmarks/speed/run.py                                    # synthetic images, some minutes
     python benchmarks/speed/run.py --data DIR --weights DIR --full    # real ones, and as many files as IDC has
 
-Every benchmark checks first that both sides compute the same thing, and the run ends where they do not.
+Every benchmark checks first that both sides compute the same thing, and the run ends where they do not. Ratios that are
+worse than those of the committed report by more than a quarter end it with exit code 1; its report is in OUTPUT-worse.
 """
 
 import argparse
 import importlib
+import json
 import sys
 import tempfile
 import time
@@ -27,12 +29,14 @@ BENCHMARKS = {
     "extraction": ("extraction", "measure"),
     "store": ("store", "measure"),
     "search": ("store", "measure_search"),
-    "heads": ("heads", "measure"),
+    "job": ("job", "measure"),
     "imports": ("imports", "measure"),
     # Last: the threads of the networks stay in the process.
     "cnn": ("cnn", "measure"),
     "histo": ("cnn", "measure_shipped"),
 }
+#: Of another run's ratio, from which on ours is worse: what differs from run to run is less.
+_WORSE = 1.25
 
 
 def make_parser():
@@ -46,11 +50,12 @@ def make_parser():
     add("--output", type=Path, default=REPOSITORY / "reports" / "speed", metavar="DIR",
         help="the report's folder (default: reports/speed)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
+    add("--against", type=Path, default=REPOSITORY / "reports" / "speed" / "speed.json", metavar="FILE",
+        help="the run whose ratios are the measure (default: reports/speed/speed.json)")  # fmt: skip
+    add("--accept-worse", action="store_true", help="write the report whatever its ratios are")
     add("--quick", action="store_true", help="tiny sizes: shows that everything works, its numbers say nothing")
     add("--only", nargs="+", metavar="NAME", default=list(BENCHMARKS),
         help=f"some of {', '.join(BENCHMARKS)}, or single families: {', '.join(FAMILIES)}")  # fmt: skip
-    add("--radiomics-python", type=Path, metavar="FILE",
-        help="interpreter that has pyradiomics (default: this one); see radiomics_peer.py")  # fmt: skip
     return parser
 
 
@@ -68,13 +73,16 @@ def main(arguments=None):
 
 
 def run(options):
-    """Measure what was asked for and write the report."""
+    """Measure what was asked for, write the report, and compare its ratios with those of an older one."""
     import writing
     from material import Material
 
     command = command_line("speed/run.py", make_parser(), options)
     check(options)
+    aside = options.output.with_name(f"{options.output.resolve().name}-worse")
     writing.check_output(options.output, overwrite=options.overwrite)
+    writing.check_output(aside, overwrite=True)
+    before = json.loads(options.against.read_text(encoding="utf-8"))["rows"] if options.against.is_file() else []
     started, rows = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="histofeat-speed-", ignore_cleanup_errors=True) as scratch:
         material = Material(options.data, scratch, quick=options.quick)
@@ -89,7 +97,25 @@ def run(options):
                 print(f"  {words(row)}", flush=True)
     seconds = time.perf_counter() - started
     payload = writing.payload_of(rows, data=data, command=command, seconds=seconds, quick=options.quick)
-    print(f"report: {writing.write(payload, options.output)}")
+    found = [] if options.accept_worse else worse(payload["rows"], before)
+    print(f"report: {writing.write(payload, aside if found else options.output)}")
+    if found:
+        sys.exit(
+            f"run.py: expected ratios at most a quarter worse than in {options.against.name}, got {len(found)}: "
+            f"{'; '.join(found)}. Find the change, or accept them with --accept-worse."
+        )
+
+
+def worse(rows, before):
+    """Return words for each row whose ratio is worse than that of the row of the same name, made of the same words."""
+    from chart import faster
+
+    old, found = {(row["name"], row["what"], row["ratio_of"]): row["ratio"] for row in before if row["ratio"]}, []
+    for row in filter(lambda row: row["ratio"], rows):
+        known = old.get((row["name"], row["what"], row["ratio_of"]), row["ratio"])
+        if (known / row["ratio"]) ** (1 if row["ratio_of"] == faster(row) else -1) > _WORSE:
+            found.append(f"{row['name']}, {row['ratio_of']} {row['ratio']:.3g}, was {known:.3g}")
+    return found
 
 
 def check(options):

@@ -53,16 +53,16 @@ def payload_of(rows, *, data, command, seconds, quick=False) -> dict:
     return Redactor({Path.cwd(): ".", Path.home(): "~"})(payload)
 
 
-def write(payload, output) -> Path:
-    """Write a payload of `payload_of`; return the path of the table."""
-    from chart import draw
+def write(payload, output, *, title="Speed", draw=None) -> Path:
+    """Write a payload of `payload_of`, drawn by ``draw(payload, path)``; return the path of the table."""
+    import chart
 
     output = Path(output)
     with write_whole(output, folder=True, parents=True, replaced=FILES) as part:
         _write_csv(payload["rows"], part / "speed.csv")
-        (part / "speed.md").write_text(_markdown(payload), encoding="utf-8", newline="\n")
+        (part / "speed.md").write_text(_markdown(payload, title), encoding="utf-8", newline="\n")
         for name in ("speed.svg", "speed.png"):
-            draw(payload, part / name)
+            (draw or chart.draw)(payload, part / name)
         dump(payload, part / FINISHED)
     return output / "speed.md"
 
@@ -80,23 +80,25 @@ def _write_csv(rows, path) -> None:
     path.write_text(csv_text(table), encoding="utf-8", newline="\n")
 
 
-def _markdown(payload) -> str:
+def _markdown(payload, title) -> str:
     machine = payload["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     quick = "**A quick run: it shows that everything works. Its numbers say nothing.**\n\n" if payload["quick"] else ""
-    return f"""# Speed
+    return f"""# {title}
 
 {payload["data"]}. Measured {payload["made"]} in {payload["seconds"]:,.0f} s by `{payload["command"]}`.
 
 Machine: {machine["cpu"]}, {machine["cores"]} cores, {machine["memory_gib"]} GiB, {machine["platform"]}, Python \
 {machine["python"]}; {packages}.
 
-{quick}| measure | ours | peer | ratio |
+{quick}![The chart](speed.png)
+
+| measure | ours | peer | ratio |
 |---|---:|---:|---:|
 {"".join(map(_line, payload["rows"]))}
 ## How each was measured
 
-{"".join(map(_paragraph, payload["rows"]))}"""
+{_paragraphs(payload["rows"])}"""
 
 
 def _line(row) -> str:
@@ -105,14 +107,22 @@ def _line(row) -> str:
     return f"| {row['name']} | {ours or 'not measured'} | {peer} | {ratio} |\n"
 
 
+def _paragraphs(rows) -> str:
+    """Say how each was measured; rows of the same words share a paragraph."""
+    said = {}
+    for row in rows:
+        said.setdefault(_paragraph(row), []).append(f"**{row['name']}**")
+    return "".join(f"- {', '.join(names)}: {words}\n" for words, names in said.items())
+
+
 def _paragraph(row) -> str:
     parts = {
         "Peer: ": row["peer_name"],
         "": row["repeats"][:1].upper() + row["repeats"][1:],
         "Checked: ": row["checked"],
     }
-    words = [f"- **{row['name']}**: {row['what']}.", *(f"{lead}{text}." for lead, text in parts.items() if text)]
-    return " ".join([*words, *([row["note"].removesuffix(".") + "."] if row["note"] else [])]) + "\n"
+    words = [f"{row['what']}.", *(f"{lead}{text}." for lead, text in parts.items() if text)]
+    return " ".join([*words, *([row["note"].removesuffix(".") + "."] if row["note"] else [])])
 
 
 def _number(value) -> str:

@@ -72,14 +72,11 @@ def test_peers_equal_ours_on_flat_patches(bench, value):
 
 
 def test_peers_of_one_channel_equal_ours(bench, patches):
-    options = SimpleNamespace(quick=True, radiomics_python=Path(sys.executable))
+    options = SimpleNamespace(quick=True)
     material = SimpleNamespace(patches=lambda n: ([], patches[:2]), label="made")
-    mahotas, scikit_image, radiomics = bench("families").measure_one_channel(material, options)
+    mahotas, scikit_image = bench("families").measure_one_channel(material, options)
     assert "52 values" in mahotas.checked
     assert "10 values" in scikit_image.checked
-    # In the tests' own interpreter it is not installed: the row says so and claims nothing.
-    assert radiomics.ours is None or "24 values" in radiomics.checked
-    assert radiomics.ours is not None or "pyradiomics is not installed" in radiomics.note
 
 
 def test_a_peer_that_differs_ends_the_comparison(bench, patches, monkeypatch):
@@ -186,22 +183,47 @@ def test_views_of_the_shipped_encoder_are_those_of_the_package(bench, patches):
     assert len(theirs) == 8
 
 
-def test_tree_has_the_layout_of_idc_and_no_file_twice(bench, tmp_path, patches):
-    from histofeat import load_idc
+def test_made_up_patients_are_as_uneven_as_those_of_idc(bench):
+    made_up = bench("made_up")
+    sizes = made_up.patient_sizes(277_524, np.random.default_rng(0))
+    assert (len(sizes), sizes.sum()) == (279, 277_524)
+    assert 60 <= sizes.min() < 200
+    assert 2_000 < sizes.max() < 2_500
+    assert made_up.patient_sizes(279, np.random.default_rng(0)).sum() == 279
 
-    n_bytes = bench("extraction").make_tree(tmp_path, 600, [*patches, patches[0][:20, :30]])
+
+@pytest.mark.long
+def test_tree_has_the_layout_of_idc_no_file_twice_and_something_to_learn(bench, tmp_path):
+    from histofeat import IDCPipeline, PatientKFold, evaluate, load_idc
+
+    n_bytes = bench("made_up").make_tree(tmp_path, 3_000)
     files = list(tmp_path.rglob("*.png"))
-    assert len(files) == 600
+    assert len(files) == 3_000
     assert n_bytes == sum(path.stat().st_size for path in files)
-    assert len({path.read_bytes() for path in files}) == 600
+    assert n_bytes / 3_000 == pytest.approx(5_780, rel=0.1)  # the mean of real patches
+    assert len({path.read_bytes() for path in files}) == 3_000
     dataset = load_idc(tmp_path)
-    assert len(dataset) == 600
-    assert set(dataset.y) == {0, 1}
+    assert len(dataset) == 3_000
+    assert dataset.y.mean() == pytest.approx(0.28, abs=0.06)
+    found = evaluate(dataset, IDCPipeline(["color", "lbp", "haralick"], "logistic"), PatientKFold(3), n_resamples=0)
+    assert 0.8 < found.models[0].scores["roc_auc"].value < 0.97
+
+
+def test_copies_of_a_patch_differ_from_it_and_from_each_other(bench, tmp_path, patches):
+    import cv2
+
+    path, made_up = tmp_path / "patch.png", bench("made_up")
+    cv2.imwrite(str(path), patches[0])
+    noise = np.random.default_rng(0).normal(0, 1.5, 20_000)
+    copies = [made_up._vary(str(path), again, noise, np.random.default_rng(again)) for again in range(1, 9)]
+    assert len({path.read_bytes(), *copies}) == 9
+    means = [cv2.imdecode(np.frombuffer(copy, np.uint8), cv2.IMREAD_COLOR).mean() for copy in copies]
+    np.testing.assert_allclose(means, patches[0].mean(), rtol=0.2)
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(bench, tmp_path):
     with pytest.raises(OSError, match=r"expected .* GB free for 1,000,000,000,000 temporary files"):
-        bench("extraction").check_space(tmp_path, 10**12)
+        bench("made_up").check_space(tmp_path, 10**12)
 
 
 def test_synthetic_large_images_have_breakhis_s_size(bench, tmp_path):
@@ -219,16 +241,6 @@ def test_real_material(bench, real_data, tmp_path):
     files, decoded = material.patches(5)
     assert (len(files), decoded.shape) == (5, (5, 50, 50, 3))
     assert len(material.different(20)) == 20
-
-
-@pytest.mark.slow
-def test_radiomics_peer_equals_ours(bench, patches):
-    python = os.environ.get("HISTOFEAT_RADIOMICS_PYTHON")
-    if not python:
-        pytest.skip("HISTOFEAT_RADIOMICS_PYTHON is not set: no interpreter with pyradiomics")
-    options = SimpleNamespace(quick=True, radiomics_python=Path(python))
-    material = SimpleNamespace(patches=lambda n: ([], patches[:2]), label="made")
-    assert "24 values" in bench("families").measure_one_channel(material, options)[2].checked
 
 
 # --- the report -----------------------------------------------------------------------------------------------------
@@ -301,6 +313,59 @@ def test_what_was_not_measured_is_shown(bench, tmp_path):
     writing.write(payload, tmp_path / "report")
 
 
+def test_rows_of_the_same_words_share_a_paragraph(bench, tmp_path):
+    rows, writing = bench("rows"), bench("writing")
+    words = {"a": "one thing", "b": "one thing", "c": "c"}
+    found = [rows.Row(f"g/{name}", what, "s", 1.0) for name, what in words.items()]
+    payload = writing.payload_of(found, data="made", command="none", seconds=1.0)
+    table = writing.write(payload, tmp_path / "report", title="A page").read_text(encoding="utf-8")
+    assert table.startswith("# A page\n")
+    assert "- **g/a**, **g/b**: one thing.\n- **g/c**: c.\n" in table
+    assert "![The chart](speed.png)" in table
+
+
+BEFORE = {"name": "g/a", "what": "one thing", "ratio_of": "peer / ours", "unit": "s", "ratio": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "worse"),
+    [
+        ({"ratio": 8.1}, False),  # a quarter less is 8
+        ({"ratio": 7.9}, True),
+        ({"ratio": None}, False),
+        ({"ratio": 7.9, "what": "another thing"}, False),
+        ({"ratio": 7.9, "name": "g/new"}, False),
+    ],
+)
+def test_a_ratio_that_is_a_quarter_worse_is_found(bench, change, worse):
+    found = bench("run").worse([BEFORE | change], [BEFORE])
+    assert found == (["g/a, peer / ours 7.9, was 10"] if worse else [])
+
+
+@pytest.mark.parametrize(("unit", "ratio", "worse"), [("s", 12.6, 1), ("s", 7, 0), ("patches/s", 7, 1), ("/s", 13, 0)])
+def test_which_way_is_worse(bench, unit, ratio, worse):
+    before = BEFORE | {"unit": unit, "ratio_of": "ours / peer"}
+    assert len(bench("run").worse([before | {"ratio": ratio}], [before])) == worse
+
+
+def test_a_run_that_is_worse_ends_with_a_sentence_and_spares_the_report(finished, work, bench, monkeypatch, capsys):
+    for variable in ("OMP_WAIT_POLICY", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(variable, os.environ.get(variable, "3"))
+    monkeypatch.chdir(work)
+    before = (work / "out/speed.json").read_text(encoding="utf-8")
+    record = json.loads(before)
+    record["rows"][0]["ratio"] *= 1000
+    Path("better.json").write_text(json.dumps(record), encoding="utf-8")
+    words = ["--quick", "--only", "lbp", "--output", "out", "--overwrite", "--against", "better.json"]
+    with pytest.raises(SystemExit, match=r"expected ratios at most a quarter worse than in better.json, got 1: .*lbp"):
+        bench("run").main(words)
+    assert (work / "out/speed.json").read_text(encoding="utf-8") == before
+    assert (work / "out-worse/speed.json").is_file()
+    capsys.readouterr()
+    assert bench("run").main([*words, "--accept-worse"]) == 0
+    assert (work / "out/speed.json").read_text(encoding="utf-8") != before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -318,37 +383,9 @@ def test_bad_arguments_get_a_sentence(bench, monkeypatch, capsys, tmp_path, argu
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"roc_auc": 0.5}, {"roc_auc": float("nan")}, {"finite": False}])
-def test_a_head_that_learnt_nothing_is_not_timed(bench, monkeypatch, wrong):
-    heads, rows = bench("heads"), bench("rows")
-    found = {"roc_auc": 0.9, "finite": True, "n_other": 9, "note": "", "threads": "", "method": "predict_proba"}
-    found |= {"fit_s": 1.0, "predict_s": 2.0, "peak_bytes": 2**30}
-    monkeypatch.setattr(heads, "run_worker", lambda *arguments: found)
-    timed = heads.measure(None, SimpleNamespace(quick=False, full=True))
-    assert [row.ours for row in timed[:3]] == pytest.approx([1.0, 2e6 / 277_524, 1.0])
-    assert len(timed) == 6
-    monkeypatch.setattr(heads, "run_worker", lambda *arguments: {**found, **wrong})
-    with pytest.raises(
-        rows.DisagreementError, match=r"heads/xgboost: expected finite scores with a ROC-AUC above 0.85"
-    ):
-        heads.measure(None, SimpleNamespace(quick=True, full=False))
-
-
-def test_a_head_process_that_fails_is_said(bench):
-    with pytest.raises(RuntimeError, match=r"(?s)heads: expected a worker to finish, got:.*'no head'"):
-        bench("rows").run_worker("heads.py", "no head", 10, 312, -1)
-
-
-def test_the_table_of_the_heads_is_like_real_features(bench):
-    X, y = bench("heads").make_table(5_000, 40)
-    again, other = bench("heads").make_table(5_000, 40), bench("heads").make_table(5_000, 40, seed=1)
-    np.testing.assert_array_equal(X, again[0])
-    assert not np.array_equal(X, other[0])
-    assert X.dtype == np.float32
-    assert 0.26 < y.mean() < 0.30
-    assert 0.26 < other[1].mean() < 0.30
-    variances = np.linalg.eigvalsh(np.cov(X.T))[::-1]
-    assert variances[:20].sum() > 0.9 * variances.sum()
+def test_a_process_that_fails_is_said(bench):
+    with pytest.raises(RuntimeError, match=r"(?s)extract_files: expected a worker to finish, got:.*ValueError"):
+        bench("rows").run_worker("extract_files.py", "tree", "nowhere", "no number", 1)
 
 
 def test_bfloat16_is_held_to_the_length_of_the_embeddings(bench):

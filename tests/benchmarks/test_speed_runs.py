@@ -13,33 +13,17 @@ def work(tmp_path_factory):
 
 @pytest.mark.long
 def test_every_benchmark_without_a_network_runs(work):
-    names = ["extraction", "store", "search", "imports", "decode"]
+    names = ["extraction", "store", "search", "job", "imports", "decode"]
     found = run("--quick", "--only", *names, "--output", "all", cwd=work)
     assert found.returncode == 0, found.stderr
     rows = {row["name"]: row for row in json.loads((work / "all/speed.json").read_text(encoding="utf-8"))["rows"]}
     assert rows["extraction/memory, 300 files"]["ours"] > 0
-    assert rows["extraction/277,524 files"]["ours"] is None
     assert "0 images computed" in rows["store/warm, 1 thread"]["checked"]
     assert rows["search/grid"]["ratio"] > 0
+    assert rows["job/cross-validation"]["ratio"] > 0
+    assert "Mean ROC-AUC of the folds" in rows["job/cross-validation"]["note"]
     assert 0 < rows["imports/histofeat"]["ours"] < 5
     assert rows["decode/all four"]["ratio_of"] == "ours / peer"
-
-
-@pytest.mark.long
-def test_heads_run_each_in_a_process_of_its_own(work):
-    found = run("--quick", "--only", "heads", "--output", "heads", cwd=work)
-    assert found.returncode == 0, found.stderr
-    rows = {row["name"]: row for row in json.loads((work / "heads/speed.json").read_text(encoding="utf-8"))["rows"]}
-    assert list(rows) == [
-        f"heads/{head}{what}"
-        for head in ("xgboost", "svm")
-        for what in (" fit, 2,000 rows", " predict, 2,000 rows", " memory, 2,000 rows", ", 277,524 rows")
-    ]
-    assert rows["heads/svm, 277,524 rows"]["note"] == "Not measured: --full was not given"
-    assert 0.05 < rows["heads/xgboost memory, 2,000 rows"]["ours"] < 2
-    assert rows["heads/svm predict, 2,000 rows"]["ours"] > 0
-    assert "exact RBF kernel on 2,000 rows" in rows["heads/svm fit, 2,000 rows"]["what"]
-    assert "threads" in rows["heads/xgboost fit, 2,000 rows"]["what"]
 
 
 @pytest.mark.long
