@@ -164,7 +164,8 @@ def _embed_files(encoder, weights, precision, batch, device, paths) -> dict:
     extract([family], paths[: 2 * batch], n_jobs=-1)
     alone = [stopwatch(lambda: engine.embed(staged)) for _ in range(max(1, len(paths) // batch))]
     return {
-        "size": size, "engine": choice.note, "checked": checked, "alone": [min(alone) * len(paths) / len(pixels)],
+        "size": size, "engine": choice.note.rstrip("."), "checked": checked,
+        "alone": [min(alone) * len(paths) / len(pixels)],
         "files": [stopwatch(lambda: extract([family], paths, n_jobs=-1))],
         "decode": stopwatch(lambda: _pixels(paths, size)),
     }  # fmt: skip

@@ -171,6 +171,7 @@ def test_means_and_deviations_of_the_taps(normed, small_file, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(small_file.parent))
     pixels = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     model = build_lite(keras, SMALL, read_lite(small_file, SMALL), input_size=64)
+    assert not [layer.name for layer in model.layers if "." in layer.name]  # PyTorch, behind Keras, takes no dots
     maps = keras.Model(model.input, [each.output for each in model.layers if isinstance(each, keras.layers.Add)])
     maps = [each.numpy() for each in maps(pixels.astype(np.float32) / 127.5 - 1)]
     expected = {

@@ -335,17 +335,17 @@ def build_lite(
     -------
     model : keras.Model
         From (n, input_size, input_size, 3) float, -1 to 1, to the embeddings (n, d). Layers have the names of the
-        convolutions, and ``<name>.norm`` for normalisation.
+        convolutions, and ``<name>_norm`` for normalisation, with "_" for the dots that PyTorch refuses.
     """
     layers = keras.layers
 
     def convolve(x, each: Convolution):
-        normed = arrays is None or f"{each.name}.gamma" in arrays
-        options = {"strides": each.stride, "padding": "same", "use_bias": not normed, "name": each.name}
+        named, normed = each.name.replace(".", "_"), arrays is None or f"{each.name}.gamma" in arrays
+        options = {"strides": each.stride, "padding": "same", "use_bias": not normed, "name": named}
         layer = layers.DepthwiseConv2D if each.depthwise else layers.Conv2D
         x = layer(*(() if each.depthwise else each.shape[3:]), each.shape[:2], **options)(x)
         if normed:
-            x = layers.BatchNormalization(epsilon=_EPSILON, momentum=_MOMENTUM, name=f"{each.name}.norm")(x)
+            x = layers.BatchNormalization(epsilon=_EPSILON, momentum=_MOMENTUM, name=f"{named}_norm")(x)
         return layers.ReLU(6.0)(x) if each.relu else x
 
     pixels = keras.Input((input_size, input_size, 3))
