@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +23,13 @@ import numpy as np
 IMAGE_BITS = 40
 
 
-# Every statement looks its ids up itself, so a purge by another process in between cannot make it read foreign rows.
+# A query looks its ids up itself, and a batch in its own transaction, so that a purge by another process in between
+# cannot make it read or write foreign rows.
 # What damage has made a text or a number is cast, so that it comes as bytes and fails its checksum.
 _READ = f"""
 SELECT hash, CAST(row AS BLOB) FROM images JOIN features
     ON features.id = ((SELECT id FROM extractors WHERE fingerprint = ?) << {IMAGE_BITS}) + images.id
 WHERE hash IN
-"""
-
-
-_WRITE = f"""
-INSERT OR REPLACE INTO features
-SELECT (extractors.id << {IMAGE_BITS}) + images.id, ? FROM extractors, images WHERE fingerprint = ? AND hash = ?
 """
 
 
@@ -213,7 +208,7 @@ class Session:
                 self._n_damaged += len(found) - len(rows)
         return rows
 
-    def write(self, batch: Iterable[tuple[_Extractor, Sequence[bytes], np.ndarray]]) -> None:
+    def write(self, batch: Sequence[tuple[_Extractor, Sequence[bytes], np.ndarray]]) -> None:
         """Write the rows of a batch, ``(extractor, images, rows)`` each, all of them or none."""
         with self._while_it_works(reading=False) as connection:
             if not self._writes:
@@ -222,11 +217,15 @@ class Session:
                 raise FileNotFoundError("another file has taken its place")
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
+                keys = [(image,) for image in dict.fromkeys(image for _, images, _ in batch for image in images)]
+                connection.executemany("INSERT OR IGNORE INTO images (hash) VALUES (?)", keys)
+                query = "SELECT id FROM images WHERE hash = ?"
+                ids = {key[0]: connection.execute(query, key).fetchone()[0] for key in keys}
                 for extractor, images, rows in batch:
                     if len(images):
-                        self._insert(extractor, images, np.asarray(rows, dtype="<f4"))
+                        self._insert(extractor, images, np.asarray(rows, dtype="<f4"), ids)
 
-    def _insert(self, extractor: _Extractor, images: Sequence[bytes], rows: np.ndarray) -> None:
+    def _insert(self, extractor: _Extractor, images: Sequence[bytes], rows: np.ndarray, ids: Mapping) -> None:
         known_by, execute = extractor.fingerprint, self._connection.execute
         execute(
             "INSERT OR IGNORE INTO extractors (fingerprint, family, description, n_features, computed) "
@@ -234,9 +233,13 @@ class Session:
             (known_by, extractor.family, extractor.description, extractor.n_features),
         )
         execute("UPDATE extractors SET computed = computed + ? WHERE fingerprint = ?", (len(images), known_by))
-        many, pairs = self._connection.executemany, zip(images, rows, strict=True)
-        many("INSERT OR IGNORE INTO images (hash) VALUES (?)", [(image,) for image in images])
-        many(_WRITE, [(sealed(known_by, image, row.tobytes()), known_by, image) for image, row in pairs])
+        first = execute("SELECT id FROM extractors WHERE fingerprint = ?", (known_by,)).fetchone()[0] << IMAGE_BITS
+        new = [
+            (first + ids[image], sealed(known_by, image, row.tobytes()))
+            for image, row in zip(images, rows, strict=True)
+        ]
+        # Of single rows: a statement of several would first copy each page that it changes to another file.
+        self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", new)
 
     def sizes(self) -> list[StoredExtractor]:
         """Size of every extractor."""
