@@ -86,6 +86,7 @@ class ProtocolOptions:
     train_patches: option(
         int | None, "N", "Train on at most N patches of a patient, for data that memory cannot hold."
     ) = None
+    inner_patches: option(int, "N", "At most N patches of a patient in inner fits, which choose thresholds.") = 300
     threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {rule_examples()}.") = "f1"
     plan: option(Path | None, "FILE", "Differences planned before any score, by histofeat.metrics.write_plan.") = None
     known_patients: option(str, "NAME", "Patients that an encoder knows: skip its sets, or leave_out for all.") = "skip"
@@ -99,8 +100,8 @@ class ProtocolOptions:
         from histofeat.model_selection import LimitedTraining, PatientKFold, RepeatedPatientKFold
 
         parse_rule(self.threshold)
-        check_whole("--folds", self.folds, 2, "Use 5.")
-        check_whole("--resamples", self.resamples, 0, "Use 2000.")
+        for name, least, usual in (("folds", 2, 5), ("resamples", 0, 2000), ("inner_patches", 1, 300)):
+            check_whole(f"--{name.replace('_', '-')}", getattr(self, name), least, f"Use {usual}.")
         check_name("--known-patients", self.known_patients, ("skip", "leave_out"))
         several = RepeatedPatientKFold(self.folds, self.repeats, seed) if self.repeats > 1 else None
         cv = several or PatientKFold(self.folds, random_state=seed)
@@ -110,6 +111,7 @@ class ProtocolOptions:
             cv = LimitedTraining(cv, self.train_patches, random_state=seed)
         plan = None if self.plan is None else read_plan(self.plan)
         found = {"cv": cv, "n_resamples": self.resamples}
+        found["inner_cv"] = LimitedTraining(PatientKFold(3), self.inner_patches)
         return found | {"random_state": seed, "threshold": self.threshold, "plan": plan}
 
 

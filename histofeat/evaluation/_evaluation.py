@@ -13,6 +13,7 @@ from histofeat.datasets import PatchDataset, dataset_of
 from histofeat.evaluation._feature_bank import RETRAINED, FeatureBank, check_retrainable, encoder_rows
 from histofeat.evaluation._fitting import fit_all, other_scales, training_curve
 from histofeat.evaluation._folds import (
+    INNER_CV,
     AuditPolicy,
     check_folds,
     check_rest,
@@ -20,6 +21,7 @@ from histofeat.evaluation._folds import (
     leave_out_known,
     look_at,
     make_inner_folds,
+    splitters_in_words,
 )
 from histofeat.evaluation._given_predictions import score_model, tested_share
 from histofeat.evaluation._plans import Run, make_plans, say_not_run
@@ -73,7 +75,8 @@ def evaluate(
         rows that are never tested have fold -1 and probabilities NaN. A `RepeatedPatientKFold` adds the folds of
         further repeats to the intervals of the method; all else is of the first repeat. Give a store with it.
     inner_cv : splitter, optional
-        The folds inside the training patients of each fold; by default ``PatientKFold(3)``.
+        The folds inside the training patients of each fold; by default ``PatientKFold(3)``, with at most 300 training
+        patches of each patient (`histofeat.model_selection.LimitedTraining`). They choose threshold and calibration.
     n_resamples : int, default=2000
         Resamples of the patients behind each interval; 0 for no intervals.
     random_state : int, default=0
@@ -164,7 +167,7 @@ def evaluate(
         settings |= {"audit": audit, "retrain_encoder": retrain_encoder, "runtime": runtime}
         return _evaluate_repeats(dataset, pipelines, cv, settings | {"n_resamples": n_resamples, "plan": plan})
     cv = PatientKFold(5) if cv is None else cv
-    inner_cv = PatientKFold(3) if inner_cv is None else inner_cv
+    inner_cv = INNER_CV if inner_cv is None else inner_cv
     # Everything that can be refused is refused before images are read.
     policy = AuditPolicy.of(audit)
     splits, overlap = check_folds(cv, dataset, policy)
@@ -216,9 +219,8 @@ def _collect(run, plans, models, protocol, report):
 def _protocol(run, cv, inner_cv, n_resamples, overlap):
     """The settings, the accepted findings, and the patients that were not tested."""
     return {
-        "cv": repr(cv) if hasattr(cv, "split") else "predefined splits",
         "n_splits": len(run.splits),
-        "inner_cv": repr(inner_cv),
+        **splitters_in_words(cv, inner_cv, run.dataset),
         "n_resamples": int(n_resamples),
         "random_state": run.random_state,
         "patient_level": not overlap,

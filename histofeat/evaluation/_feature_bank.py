@@ -129,7 +129,7 @@ class FeatureBank:
         # Copies of training images on the test side are HF001 or HF002, and refused or accepted as such.
         learnt, keys = {key for found in records.values() for record in found for key in record.digests}, prints.keys()
         learnt -= {keys[row] for row in train}
-        of_tested = np.flatnonzero(np.isin(run.patients, run.patients[test]) & ~prints.flat)
+        of_tested = np.flatnonzero(np.isin(run.patients, np.unique(run.patients[test])) & ~prints.flat)
         seen = [row for row in of_tested if keys[row] in learnt]
         if seen:
             raise GroupLeakageError(

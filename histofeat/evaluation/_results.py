@@ -194,7 +194,8 @@ class Evaluation(ResultTables):
         "cv", "n_splits", "inner_cv", "n_resamples", "random_state", "patient_level", "threshold", "search",
         "accepted_findings", "known_patients", "left_out" (``LeftOut.to_dict()`` or None), "retrain_encoder",
         "registered" (a sentence on registered test patients among those tested, or None), "plan"
-        (``ComparisonPlan.to_dict()`` or None).
+        (``ComparisonPlan.to_dict()`` or None). Where a `LimitedTraining` left patches out also "train_patches" or
+        "inner_patches", the most of each patient.
     seconds : Mapping of str to float
         Wall-clock time of "extraction", "audit", "retrain" (encoders trained again), "fit" (inner fits and predicting
         included) and "score". Parts of the extraction, summed over its threads, are "extraction:read",

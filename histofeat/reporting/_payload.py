@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -231,7 +232,8 @@ def _side(dataset, rows):
         "n_patches": len(rows),
         "class_counts": _class_counts(np.asarray(dataset.y)[rows], dataset.target_names),
     }
-    if np.isin(patients, chosen).sum() != len(rows):
+    sizes = Counter(patients)
+    if sum(sizes[patient] for patient in chosen) != len(rows):
         paths = portable_paths(dataset)
         side["paths"] = [paths[row] for row in rows]
     return side

@@ -13,7 +13,7 @@ from histofeat.evaluation import Evaluation, FoldFit, fold_of_rows, look_at, out
 from histofeat.exceptions import DatasetError, check_shape, check_type
 from histofeat.features import PatchFeatures, Runtime, extract, leave_out_unreadable, make_family
 from histofeat.metrics import bootstrap_scores, plain_values, scores
-from histofeat.model_selection import fold_rows
+from histofeat.model_selection import encode_patients, fold_rows
 from histofeat.models import make_head
 from histofeat.studies._fitted_folds import why_not
 from histofeat.studies._leakage import PATCHES_PER_PATIENT, Identification, identify_patients
@@ -193,7 +193,7 @@ def shortcut_panel(
     dataset, splits, runtime = leave_out_unreadable(dataset, splits, runtime)
     splits = fold_rows(splits, dataset.y, dataset.patients, "shortcut_panel.splits")
     look, fold = look_at(dataset, splits, runtime), fold_of_rows(splits, len(dataset))
-    tested = np.flatnonzero(fold >= 0)
+    tested, (_, codes) = np.flatnonzero(fold >= 0), encode_patients(dataset.patients, len(dataset), "dataset.patients")
     resampling = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": runtime.n_jobs}
     resampling["fold"] = fold[tested]
     reference, best = _best_reference(reference_scores, dataset, tested, resampling)
@@ -217,7 +217,7 @@ def shortcut_panel(
         n_folds=len(splits),
         n_resamples=int(n_resamples),
         random_state=int(random_state),
-        patient_overlap=any(np.isin(dataset.patients[test], dataset.patients[train]).any() for train, test in splits),
+        patient_overlap=any(np.isin(codes[test], codes[train]).any() for train, test in splits),
         registered=look and look.record({"pipeline": f"shortcut {row.name}", "roc_auc": row.roc_auc} for row in rows),
     )
 

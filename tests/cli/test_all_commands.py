@@ -42,6 +42,7 @@ WRONG = {
     "--only": "nowhere",
     "--output": "text.txt",
     "--path-prefix": "x",
+    "--inner-patches": "0",
     "--patient": "nobody",
     "--patients": "(",
     "--pipeline": "x",

@@ -45,6 +45,16 @@ def test_the_help_names_every_set_head_and_rule(capsys):
     assert "its X is an array of paths of images, of embeddings a DataFrame." in shown
 
 
+def test_inner_fits_on_few_patches_are_named_in_the_record_and_on_the_page(main, finished):
+    assert main("compare", *QUICK, "--no-shortcuts", "--inner-patches", "3", "--output", "few") == 0
+    words = "Inner fits are on at most 3 patches of a patient."
+    assert words in Path("few/report.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert read(Path("few"))["protocol"]["inner_patches"] == 3
+    # By default nobody here has more patches than the limit, and nothing is said.
+    assert words[:13] not in (finished / "report.md").read_text(encoding="utf-8")
+    assert read(finished)["protocol"].keys() == read(Path("few"))["protocol"].keys() - {"inner_patches"}
+
+
 def test_without_an_output_the_report_lies_below_the_current_folder(main, tmp_path, capsys):
     assert main("compare", *QUICK, "--no-shortcuts", "--json") == 0
     (folder,) = (path for path in (tmp_path / "histofeat-reports").iterdir() if path.is_dir())

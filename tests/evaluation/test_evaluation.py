@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 
 from histofeat.datasets import PatchDataset, make_cohort
-from histofeat.evaluation import AuditPolicy, NotRun, evaluate
+from histofeat.evaluation import AuditPolicy, NotRun, _evaluation, _folds, evaluate
 from histofeat.exceptions import GroupLeakageError, MissingExtraError, PatchError, WeightsError
 from histofeat.features import ColorHistogram, PatchFeatures, Runtime
 from histofeat.metrics import (
@@ -268,6 +268,21 @@ def test_defaults_are_five_folds_and_three_inside(dataset):
     protocol = evaluate(dataset, mean_color(), n_resamples=0).protocol
     assert protocol["cv"] == repr(PatientKFold(5))
     assert protocol["inner_cv"] == repr(PatientKFold(3))
+
+
+def test_inner_fits_by_default_leave_patches_of_large_patients_out(dataset, monkeypatch):
+    assert repr(_folds.INNER_CV) == repr(LimitedTraining(PatientKFold(3), 300))
+    sizes, fit = [], FeatureHead._fit_final
+    monkeypatch.setattr(FeatureHead, "_fit_final", lambda head, X, *known: sizes.append(len(X)) or fit(head, X, *known))
+    whole = evaluate(dataset, mean_color(), n_resamples=0).models[0]
+    monkeypatch.setattr(_evaluation, "INNER_CV", LimitedTraining(PatientKFold(3), 2))
+    found = evaluate(dataset, mean_color(), n_resamples=0)
+    assert (found.protocol["inner_patches"], "train_patches" in found.protocol) == (2, False)
+    # The heads that are tested are the same, fitted on every patch; inner fits are on two of each patient.
+    np.testing.assert_array_equal(found.models[0].proba, whole.proba)
+    assert sizes[3:20:4] == sizes[23::4]
+    n_known = [len(set(dataset.patients[train])) for train, _ in found.splits]
+    assert [sum(sizes[20 + 4 * fold : 23 + 4 * fold]) for fold in range(5)] == [2 * 2 * n for n in n_known]
 
 
 def test_more_than_two_classes(several):
