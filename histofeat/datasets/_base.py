@@ -147,7 +147,8 @@ class PatchDataset:
     @property
     def patients(self) -> np.ndarray:
         """Patient of each row, ndarray of str objects, shape (n,): the groups of every split."""
-        return self.frame["patient"].to_numpy(dtype=object, copy=True)
+        codes, ids = pd.factorize(self.frame["patient"])
+        return np.asarray(ids, dtype=object)[codes]  # each text once in memory
 
     @property
     def relative_paths(self) -> np.ndarray:

@@ -192,6 +192,7 @@ def open_shards(folder: Path) -> PatchDataset:
         check_rows([got != (n, n, len(d))], [got], f"{place}: expected {(n, n, len(d))} rows and columns, got", _AGAIN)
     frame, facts = pd.concat(tables, ignore_index=True), dict(listed["dataset"])
     starts, names = np.cumsum([0, *(one["n_patches"] for one in records)]), tuple(facts.pop("target_names"))
+    frame["patient"] = np.repeat(np.array([*shards.values()], dtype=object), np.diff(starts))
     files, checksums = tuple(place / _FEATURES for place in shards), tuple(one["checksum"] for one in records)
     failures = tuple((path, why) for one in records for path, why in one["failures"])
     note = f"Features: {', '.join(listed['families'])}, {counted(len(d), 'column')}, {counted(len(shards), 'shard')}."

@@ -15,6 +15,7 @@ from histofeat.metrics import (
     bootstrap_scores,
     check_predictions,
     decision_curve,
+    independent_variance,
     patient_outcomes,
     sensitivity_at,
     weighted_scores,
@@ -179,8 +180,8 @@ def score_patients(
     return pd.DataFrame(table).sort_values("brier", ascending=False, ignore_index=True, kind="stable")
 
 
-def design_effect(y, proba, resamples, metric="roc_auc", n_resamples=200, **known):
-    """Compute how many times larger a variance is than if every patch were a patient of its own.
+def design_effect(y, proba, resamples, fold=None):
+    """Compute how many times larger the variance of ROC-AUC is than if every patch were a patient of its own.
 
     Parameters
     ----------
@@ -190,20 +191,16 @@ def design_effect(y, proba, resamples, metric="roc_auc", n_resamples=200, **know
         Class probabilities.
     resamples : Bootstrap
         The scores of the same patches under resampling of patients.
-    metric : str, default="roc_auc"
-    n_resamples : int, default=200
-        Resamples of the patches: the variance is known to about 10 %.
-    **known
-        ``predicted``, ``fold`` and ``n_jobs`` of `histofeat.metrics.bootstrap_scores`.
+    fold : ndarray of shape (n,), int, optional
+        As of `histofeat.metrics.bootstrap_scores`.
 
     Returns
     -------
     effect : float
         n patches are worth n / effect independent ones (Kish, "Survey Sampling", 1965). NaN where nothing varies.
     """
-    alone = bootstrap_scores(y, proba, np.arange(len(y)), metrics=[metric], n_resamples=n_resamples, **known)
-    error = alone.standard_error(metric)
-    return (resamples.standard_error(metric) / error) ** 2 if error > 0 else np.nan
+    variance = independent_variance(y, proba, fold)
+    return resamples.standard_error("roc_auc") ** 2 / variance if variance > 0 else np.nan
 
 
 def score_groups(
@@ -340,7 +337,7 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
     (y, patients, resampling), proba, stated = evaluation._known, model.proba[rows], evaluation.protocol
     known = {"predicted": model.predicted[rows], "fold": evaluation.fold[rows], "n_jobs": evaluation.n_jobs}
     table = evaluation._patient_tables[number]
-    effect = design_effect(y, proba, model.resamples, **known)
+    effect = design_effect(y, proba, model.resamples, known["fold"])
     as_units = (table["carries"] == 1).all() and not evaluation.patient_overlap
     bands, carriers = evaluation.bands[number], min(model.resamples.carriers)
     at = {share: sensitivity_at(bands, share, carriers) for share in (0.9, 0.95)}

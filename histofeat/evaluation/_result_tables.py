@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from html import escape
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
@@ -59,21 +61,28 @@ class ResultTables:
             classes it is the most probable class. Models follow each other, patches in the order of the data set.
             Bytes of a name that are no UTF-8 are escapes.
         """
-        rows, names = np.flatnonzero(self.tested), np.array(self._names, dtype=object)
-        frame = self.dataset.frame.iloc[rows].reset_index(drop=True)
-        places = [axis for axis in ("x", "y") if frame[axis].notna().any()]
-        shared = frame[["path", "patient"]].map(printable).join(frame[places])
-        shared = shared.assign(truth=names[frame["label"]], fold=self.fold[rows] + 1)
-        tables = [shared.iloc[:0].assign(model="")]
-        for model in self.models:
-            table = shared.assign(model=_key(model))
-            table[probability_columns(self.labels)] = model.proba[rows]
-            table["label"] = names[model.predicted_tuned[rows]]
-            if len(names) == 2:
-                table["threshold"] = np.array(model.thresholds)[self.fold[rows]]
-            tables.append(table)
-        frame = pd.concat(tables[1:] or tables, ignore_index=True)
-        return frame[["model", *frame.columns.drop("model")]]
+        return pd.concat([table for _, table in self.prediction_blocks(len(self.dataset))], ignore_index=True)
+
+    def prediction_blocks(self, n_rows: int = 1 << 20) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        """Yield `predictions` of one model and at most `n_rows` patches, with their rows in the data set.
+
+        Without a model it is one table without rows.
+        """
+        tested, names = np.flatnonzero(self.tested), np.array(self._names, dtype=object)
+        places = [axis for axis in ("x", "y") if self.dataset.frame[axis].iloc[tested].notna().any()]
+        starts = range(0, max(1, len(tested)), n_rows)
+        for model, start in product(self.models or [None], starts):
+            rows = tested[start : start + n_rows] if model else tested[:0]
+            frame = self.dataset.frame.iloc[rows].reset_index(drop=True)
+            table = frame[["path", "patient"]].map(printable).join(frame[places])
+            table.insert(0, "model", _key(model) if model else "")
+            table = table.assign(truth=names[frame["label"]], fold=self.fold[rows] + 1)
+            if model:
+                table[probability_columns(self.labels)] = model.proba[rows]
+                table["label"] = names[model.predicted_tuned[rows]]
+                if len(names) == 2:
+                    table["threshold"] = np.array(model.thresholds)[self.fold[rows]]
+            yield rows, table
 
     def by_patient(self) -> pd.DataFrame:
         """Scores of each model on each patient alone, the hardest patients first.

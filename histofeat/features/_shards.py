@@ -92,6 +92,7 @@ def shard_tasks(
     dataset.require_images("shard_tasks")
     folder, (families, columns) = Path(folder), built_families(features)
     known = dataset.frame.assign(path=[printable(path) for path in dataset.relative_paths])
+    known["patient"] = known["patient"].map(printable)
     facts = {"name": dataset.name, "target_names": list(dataset.target_names), "positive": dataset.positive}
     facts |= {"mpp": dataset.mpp, "synthetic": dataset.synthetic, "labels_per": dataset.labels_per}
     made_of = [extractor_fingerprint(extractor_name(one), one._fingerprint() or {})[0] for one in families]

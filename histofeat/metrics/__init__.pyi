@@ -57,6 +57,7 @@ from ._patient_auc import (
     DeLong as DeLong,
     PatientScores as PatientScores,
     delong as delong,
+    independent_variance as independent_variance,
     patient_outcomes as patient_outcomes,
     patient_scores as patient_scores,
 )

@@ -203,6 +203,33 @@ def _influence(y, score, fold=None):
     return float(auc), (wins - auc * partners) / pairs
 
 
+def independent_variance(y: np.ndarray, proba: np.ndarray, fold: np.ndarray | None = None) -> float:
+    """Variance of ROC-AUC if every patch were a patient of its own, from what each adds to its deviation.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,), int
+        True class codes.
+    proba : ndarray of shape (n, k), float
+        Class probabilities; with more than two classes the area is the one-vs-rest mean.
+    fold : ndarray of shape (n,), int, optional
+        The fold that tests the patch; patches of different folds are not compared.
+
+    Returns
+    -------
+    variance : float
+        NaN without a pair of both classes.
+
+    Examples
+    --------
+    >>> y, score = np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.4, 0.3, 0.2, 0.8, 0.9])
+    >>> round(independent_variance(y, np.column_stack([1 - score, score])), 4)
+    0.0412
+    """
+    codes = [1] if proba.shape[1] == 2 else range(proba.shape[1])
+    return float(np.sum(np.mean([_influence(y == code, proba[:, code], fold)[1] for code in codes], axis=0) ** 2))
+
+
 def _covariance(y, influence):
     """Covariance of areas; with one fold it is DeLong's."""
     return np.atleast_2d(sum((y == code).sum() * np.cov(influence[:, y == code]) for code in (0, 1)))

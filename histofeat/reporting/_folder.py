@@ -1,6 +1,6 @@
 """The folder of results, written beside its place and moved there when complete, and its tables for programs."""
 
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -191,17 +191,22 @@ def write_predictions(evaluation, path):
     Notes
     -----
     Scores keep float64, so that the labels at a threshold come out again exactly; splitting the bytes of the numbers
-    before zstd keeps that small.
+    before zstd keeps that small. A model of more than a million patches has several row groups.
     """
-    dataset, table = evaluation.dataset, evaluation.predictions()
-    known = map(printable, dataset.frame["path"])
-    table["path"] = table["path"].map(dict(zip(known, portable_paths(dataset), strict=True)))
-    table["path"] = table["path"].map(printable)
-    table.attrs = {"dataset": printable(dataset.name), "synthetic": bool(dataset.synthetic)}
-    scores = [name for name in table if name.startswith("p_")]
-    packing = {
-        "use_dictionary": [*table.columns.drop(scores)],
-        "column_encoding": dict.fromkeys(scores, "BYTE_STREAM_SPLIT"),
-    }
-    size = max(int(evaluation.tested.sum()), 1)
-    table.to_parquet(path, index=False, compression="zstd", row_group_size=size, **packing)
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    dataset, paths, writer = evaluation.dataset, portable_paths(evaluation.dataset), None
+    with ExitStack() as stack:
+        for rows, table in evaluation.prediction_blocks():
+            table["path"] = pd.Series([printable(paths[row]) for row in rows], dtype=table["path"].dtype)
+            table.attrs = {"dataset": printable(dataset.name), "synthetic": bool(dataset.synthetic)}
+            content = pa.Table.from_pandas(table, preserve_index=False)
+            if writer is None:
+                scores = [name for name in table if name.startswith("p_")]
+                packing = {
+                    "use_dictionary": [*table.columns.drop(scores)],
+                    "column_encoding": dict.fromkeys(scores, "BYTE_STREAM_SPLIT"),
+                }
+                writer = stack.enter_context(ParquetWriter(path, content.schema, compression="zstd", **packing))
+            writer.write_table(content, row_group_size=max(1, len(table)))

@@ -3,10 +3,10 @@
 import os
 import platform
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import histofeat
 from histofeat.datasets import PatchDataset
 from histofeat.evaluation import Evaluation, ModelResult
 from histofeat.exceptions import check_name
-from histofeat.model_selection import patients_per_fold
+from histofeat.model_selection import encode_patients, patients_per_fold
 from histofeat.reporting._strict_json import jsonable
 
 #: Version of `metrics.json` and `splits.json`: raised when a key is renamed, removed or changes its meaning.
@@ -207,7 +207,8 @@ def splits_payload(evaluation):
     Patients rebuild the split, so paths are listed only where they do not: a split by patch, or one that uses a
     part of a patient's patches.
     """
-    dataset = evaluation.dataset
+    dataset, paths = evaluation.dataset, cache(partial(portable_paths, evaluation.dataset))
+    known = (*encode_patients(dataset.patients, len(dataset), "dataset.patients"), paths)
     return {
         "schema": SCHEMA,
         "dataset": dataset.name,
@@ -217,25 +218,22 @@ def splits_payload(evaluation):
         "random_state": evaluation.protocol.get("random_state"),
         "patient_overlap": evaluation.patient_overlap,
         "folds": [
-            {"fold": number, "train": _side(dataset, train), "test": _side(dataset, test)}
+            {"fold": number, "train": _side(dataset, train, *known), "test": _side(dataset, test, *known)}
             for number, (train, test) in enumerate(evaluation.splits, start=1)
         ],
-        "never_tested": _side(dataset, np.flatnonzero(evaluation.fold < 0)),
+        "never_tested": _side(dataset, np.flatnonzero(evaluation.fold < 0), *known),
     }
 
 
-def _side(dataset, rows):
-    patients = np.asarray(dataset.patients)
-    chosen = np.unique(patients[rows])
+def _side(dataset, rows, ids, codes, paths):
+    chosen = np.unique(codes[rows])
     side = {
-        "patients": [str(patient) for patient in chosen],
+        "patients": sorted(ids[code] for code in chosen),
         "n_patches": len(rows),
         "class_counts": _class_counts(np.asarray(dataset.y)[rows], dataset.target_names),
     }
-    sizes = Counter(patients)
-    if sum(sizes[patient] for patient in chosen) != len(rows):
-        paths = portable_paths(dataset)
-        side["paths"] = [paths[row] for row in rows]
+    if np.bincount(codes)[chosen].sum() != len(rows):
+        side["paths"] = [paths()[row] for row in rows]
     return side
 
 

@@ -13,7 +13,7 @@ from histofeat import IDCPipeline, PatientKFold, evaluate
 from histofeat.evaluation import score_groups, score_patients
 from histofeat.evaluation._details import design_effect, probe_columns
 from histofeat.exceptions import GroupLeakageError
-from histofeat.metrics import bootstrap_scores, decision_curve, score_folds, scores
+from histofeat.metrics import bootstrap_scores, decision_curve, independent_variance, score_folds, scores
 from histofeat.metrics._out_of_fold import deviation_of_fits
 
 
@@ -48,16 +48,17 @@ def test_each_patient_is_scored_alone(n_classes):
 
 def test_design_effect_is_one_of_independent_patches_and_large_where_patients_differ():
     y, proba, patients = study(n_patients=60)
-    known = bootstrap_scores(y, proba, patients)
-    assert all(0.6 < design_effect(y, proba, known, metric) < 1.6 for metric in ("roc_auc", "accuracy", "brier"))
+    assert 0.6 < design_effect(y, proba, bootstrap_scores(y, proba, patients)) < 1.6
     y, proba, patients = study(n_patients=60, spread=2.0)
-    known = bootstrap_scores(y, proba, patients)
-    # Of an accuracy: the variance of a share of independent patches is known.
-    share = known.estimates["accuracy"]
-    expected = known.standard_error("accuracy") ** 2 / (share * (1 - share) / len(y))
-    assert design_effect(y, proba, known, "accuracy", n_resamples=1000) == pytest.approx(expected, rel=0.12)
+    known, fold = bootstrap_scores(y, proba, patients), np.arange(len(y)) % 2
     assert design_effect(y, proba, known) > 1.4
     assert np.isnan(design_effect(y, np.full((len(y), 2), 0.5), known))
+    three = np.column_stack([proba[:, 0], proba[:, 1] / 3, proba[:, 1] * 2 / 3])
+    y3 = y + (y == 1) * (np.arange(len(y)) % 3 > 0)
+    for labels, scored in ((y, proba), (y3, three)):
+        alone = bootstrap_scores(labels, scored, np.arange(len(y)), n_resamples=4000, metrics=["roc_auc"], fold=fold)
+        expected = (alone.standard_error("roc_auc")) ** 2
+        assert independent_variance(labels, scored, fold) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -170,7 +171,7 @@ def test_details_are_those_of_the_tested_patches(evaluation):
     table.insert(3, "prevalence", table["patient"].map(pd.Series(y == 1).groupby(patients).mean()))
     pd.testing.assert_frame_equal(details["hardest"], table[details["hardest"].columns].head(15))
     assert details["spread"]["brier"] == pytest.approx(np.quantile(table["brier"], [0.1, 0.5, 0.9]).tolist())
-    effect = design_effect(y, proba, model.resamples, fold=evaluation.fold)
+    effect = design_effect(y, proba, model.resamples, evaluation.fold)
     assert details["design_effect"] == effect
     assert details["worth"] == len(y) / effect
     assert details["predictive_values"] is details["groups"] is details["outcomes"] is None
