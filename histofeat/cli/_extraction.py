@@ -1,5 +1,6 @@
 """``histofeat extract``: measure labelled images, as a table for other programs or in shards for larger data."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def _checked(output, shard, normalizer):
     if kind not in (".parquet", ".csv", ""):
         expected = "--output: expected the suffix .parquet or .csv, or none for a folder of shards"
         raise ValueError(f"{expected}, got {output.name!r}. Give another name.")
+    if re.match(r"\w\w+:/", str(output)):  # pathlib has made one slash of two
+        raise ValueError(f"--output: expected a place on this machine, got the URL {output}. Write here, and copy it.")
     if kind and shard:
         raise ValueError(f"--shard: expected a folder as --output, got {output.name!r}. Give a name without a suffix.")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):

@@ -52,7 +52,6 @@ from ._positive_class import (
 )
 from ._rare_classes import merge_rare_classes as merge_rare_classes
 from ._shards import (
-    ShardColumns as ShardColumns,
     holds_shard as holds_shard,
     list_shards as list_shards,
     open_shards as open_shards,

@@ -204,7 +204,8 @@ def open_shards(folder: Path) -> PatchDataset:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found | {"key": found["key"]}  # other files may be JSON, too
     except DAMAGED as error:
         got = f"{file}: expected a record of shards, got {first_line(error)[:80]}"
         raise DatasetError(f"{got}. Remove it, and {_AGAIN}") from error

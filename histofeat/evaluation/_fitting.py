@@ -281,7 +281,8 @@ def training_curve(plans, bank, run, cv, inner_cv, models):
     """
     if not isinstance(cv, LimitedTraining) or run.retrain or run.left_out:
         return {}
-    found = [(one.name, one.head, cv.patches_per_patient, run.splits, one.scores) for one in models]
+    n_patches = sum(len(train) for train, _ in run.splits) / len(run.splits)
+    found = [(one.name, one.head, cv.patches_per_patient, one.scores["roc_auc"].value, n_patches) for one in models]
     for most in {cv.patches_per_patient // share for share in (2, 4)} - {0}:
         with suppress(ValueError):  # too few patches of a class, or of its patients, to fit a head on
             fewer = LimitedTraining(cv.cv, most, random_state=cv.random_state)
@@ -289,17 +290,10 @@ def training_curve(plans, bank, run, cv, inner_cv, models):
             some = replace(run, splits=splits, inner=make_inner_folds(inner_cv, splits, run.dataset))
             for fit in fit_all(plans, bank, some):
                 scored = score_model(run.dataset, [test for _, test in splits], fit.proba, fit.tuned, n_resamples=0)
-                found.append((fit.plan.name, fit.plan.head_name, most, splits, scored["scores"]))
-    curve = [
-        {
-            "name": name,
-            "head": head,
-            "patches_per_patient": most,
-            "n_patches": float(np.mean([len(train) for train, _ in splits])),
-            "roc_auc": scores["roc_auc"].value,
-        }
-        for name, head, most, splits, scores in sorted(found, key=lambda point: point[:3])
-    ]
+                point = fit.plan.name, fit.plan.head_name, most, scored["scores"]["roc_auc"].value
+                found.append((*point, sum(len(train) for train, _ in splits) / len(splits)))
+    names = ("name", "head", "patches_per_patient", "roc_auc", "n_patches")
+    curve = [dict(zip(names, point, strict=True)) for point in sorted(found)]
     return {"training_curve": curve}
 
 

@@ -65,7 +65,7 @@ class GivenColumns(PatchFeatures):
             self._row_of: Mapping[str, int] = dict(zip(dataset.frame["path"], found, strict=True))
 
     def given(self, images: Images) -> Any:
-        """Columns of images by their names, float32 of shape (n, d), an array or `histofeat.datasets.ShardColumns`."""
+        """Columns of images by their names, float32 of shape (n, d), an array or columns of shards."""
         columns, paths = self.rows.columns, self.rows.frame["path"]
         columns = columns.to_numpy(np.float32) if isinstance(columns, pd.DataFrame) else columns
         if images.on_disk and len(images) == len(paths) and (pd.Series(images.items, dtype=paths.dtype) == paths).all():

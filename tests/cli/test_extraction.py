@@ -114,6 +114,7 @@ def test_a_folder_is_filled_by_several_processes_and_compared(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--output", "s3://bucket/mine"], "--output: expected a place on this machine, got the URL s3:/bucket/mine."),
         (["--output", "mine.csv", "--shard", "1/2"], "--shard: expected a folder as --output, got 'mine.csv'"),
         (["--output", "mine", "--shard", "0/2"], "--shard: expected I/N with I from 1 to N, got '0/2'. Write 1/8 for"),
         (["--output", "mine", "--shard", "3/2"], "--shard: expected I/N with I from 1 to N, got '3/2'"),

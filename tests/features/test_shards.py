@@ -3,14 +3,22 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from histofeat import extract_features, load_embeddings, make_cohort, open_dataset
+from histofeat import IDCPipeline, extract_features, load_embeddings, make_cohort, open_dataset
+from histofeat.datasets._shards import ShardColumns
+from histofeat.evaluation import evaluate
 from histofeat.exceptions import DatasetError, PatchError
 from histofeat.features import Runtime, open_features, shard_tasks, write_shard
+from histofeat.model_selection import LimitedTraining, PatientKFold
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +77,30 @@ def test_shards_are_embeddings_as_others_are(small, whole):
     assert set(other.target_names) <= set("0123456789")
 
 
+def test_shards_are_scored_as_the_same_columns_in_memory(whole, tmp_path, monkeypatch):
+    found = open_features(whole)
+    in_memory = replace(found, columns=pd.DataFrame(found.columns[:], columns=found.columns.columns))
+    heads = [IDCPipeline([found], "logistic"), make_pipeline(StandardScaler(), GaussianNB())]
+    settings = {"cv": LimitedTraining(PatientKFold(2), 6), "inner_cv": PatientKFold(2), "n_resamples": 20}
+    expected = evaluate(in_memory, [IDCPipeline([in_memory], "logistic"), heads[1]], **settings)
+    monkeypatch.setattr("histofeat.evaluation._fitting._ROWS_AT_ONCE", 7)
+    read, blocks = ShardColumns.__getitem__, []
+
+    def watched(columns, rows):
+        blocks.append(len(found := read(columns, rows)))
+        return found
+
+    monkeypatch.setattr(ShardColumns, "__getitem__", watched)
+    got = evaluate(found, heads, runtime=Runtime(fits=tmp_path), **settings)
+    for one, other in zip(got.models, expected.models, strict=True):
+        np.testing.assert_allclose(one.proba, other.proba, rtol=1e-6)
+    assert max(blocks) < 24
+    blocks.clear()
+    again = evaluate(found, heads, runtime=Runtime(fits=tmp_path), **settings)
+    assert not blocks
+    np.testing.assert_array_equal(again.models[0].proba, got.models[0].proba)
+
+
 def test_a_repeat_measures_what_is_missing(small, folder):
     gone = folder / "00002"
     kept = [file for file in folder.rglob("*.*") if not file.is_relative_to(gone)]
@@ -108,7 +140,7 @@ def test_shards_of_two_versions_are_refused(small, folder):
     for use in (lambda: open_features(folder), lambda: write_shard(shard_tasks(small, ["gray"], folder)[1])):
         with pytest.raises(DatasetError, match=r"00001: expected a shard of version .* got 01234567\. Remove this"):
             use()
-    (folder / "00001" / "shard.json").write_text("{")
+    (folder / "00001" / "shard.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"shard\.json: expected a record of shards, got"):
         open_features(folder)
 
