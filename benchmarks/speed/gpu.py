@@ -15,11 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 from made_up import make_tree
-from rows import FULL_SIZE, Row, check_close, compare, missing, run_worker, stopwatch
+from rows import FULL_SIZE, Row, check_close, missing, run_worker, stopwatch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -91,13 +90,11 @@ def gpu_words() -> str:
 def embedding_rows(name, folder, seconds, options) -> list:
     """Rows of one engine: what an extraction from files reaches, against its network on pixels that are there."""
     fields = {"name": f"{name}/embeddings", "what": f"{options.files:,} PNG files to embeddings by {name}"}
-    if find_spec(name) is None:
-        return [missing(f"{name} is not installed", **fields)]
     environment = {**os.environ, "KERAS_BACKEND": "torch" if name == "timm" else name}
     try:
         arguments = name, options.device, folder, ",".join(map(str, options.batches)), seconds
         found = run_worker("gpu.py", "embed", *arguments, env=environment)
-    except RuntimeError as error:  # a build that sees no GPU: the other engines are measured all the same
+    except RuntimeError as error:  # not installed, or it sees no GPU: the others are measured all the same
         return [missing(str(error).splitlines()[-1], **fields)]
     return [_embedding_row(f"{name}/{encoder}", *settings, one, options) for encoder, *settings, one in found]
 
@@ -106,11 +103,12 @@ def _embedding_row(name, precision, batch, one, options):
     name, files = f"{name}, {precision}, batches of {batch:,}", f"{options.files:,} PNG files to embeddings"
     if one is None:
         return missing(f"--seconds {options.seconds:g} were over", name=name, what=files)
-    return compare(
-        one["files"], one["alone"], count=options.files, unit="patches/s", per_second=True, name=name,
-        what=f"{files} at {one['size']} px; {one['engine']}", peer_name="the network alone, pixels on its device",
-        ratio_of="ours / peer", checked=f"{one['checked']}, from files and alone",
-        note=f"Reading, decoding and resizing alone: {options.files / one['decode']:,.0f} patches/s",
+    note = f"Reading, decoding and resizing alone: {options.files / one['decode']:,.0f} patches/s"
+    what = f"{files} at {one['size']} px; {one['engine']}"
+    return Row(
+        name, what, "patches/s", options.files / one["files"], options.files / one["alone"],
+        "the network alone, pixels on its device, best of many passes", "ours / peer",
+        f"{one['checked']}, from files and alone", "once, after a warm-up", note,
     )  # fmt: skip
 
 
@@ -165,8 +163,8 @@ def _embed_files(encoder, weights, precision, batch, device, paths) -> dict:
     alone = [stopwatch(lambda: engine.embed(staged)) for _ in range(max(1, len(paths) // batch))]
     return {
         "size": size, "engine": choice.note.rstrip("."), "checked": checked,
-        "alone": [min(alone) * len(paths) / len(pixels)],
-        "files": [stopwatch(lambda: extract([family], paths, n_jobs=-1))],
+        "alone": min(alone) * len(paths) / len(pixels),
+        "files": stopwatch(lambda: extract([family], paths, n_jobs=-1)),
         "decode": stopwatch(lambda: _pixels(paths, size)),
     }  # fmt: skip
 

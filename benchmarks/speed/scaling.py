@@ -30,7 +30,7 @@ FAMILIES, HEADS = ("color", "lbp", "haralick"), ("xgboost", "svm")
 #: In this order: each needs what the one before it left behind.
 STEPS = ("extraction", "fits", "report", "scoring")
 _WHAT = {
-    "extraction": "files to features in a new store, listing included",
+    "extraction": "files to features in shards of a patient and in a new store, listing included",
     "fits": "training, inner fits for thresholds included",
     "prediction": "scores of the fitted models",
     "report": "a page with its figures, from a finished evaluation",
@@ -198,13 +198,22 @@ def step(name, work, inner_patches):
 
 
 def _extraction(work, _):
+    from histofeat import features
     from histofeat.datasets import load_idc
-    from histofeat.features import extract, make_family
 
-    families = [make_family(name) for name in FAMILIES]
-    extract(families, load_idc(work / "patches").X[:64])  # compiled code is loaded
-    whole = partial(extract, families, n_jobs=-1, store=work / "store.sqlite")
-    return {"seconds": stopwatch(lambda: whole(load_idc(work / "patches").X))}
+    families = [features.make_family(name) for name in FAMILIES]
+    runtime = features.Runtime(n_jobs=-1, store=work / "store.sqlite", progress=False)
+
+    def whole():
+        dataset = load_idc(work / "patches")
+        if hasattr(features, "shard_tasks"):
+            for task in features.shard_tasks(dataset, families, work / "shards", runtime=runtime):
+                features.write_shard(task)
+        else:  # code that keeps all rows in memory
+            features.extract(families, dataset.X, n_jobs=-1, store=runtime.store)
+
+    features.extract(families, load_idc(work / "patches").X[:64])  # compiled code is loaded
+    return {"seconds": stopwatch(whole)}
 
 
 def _fits(work, inner_patches):
