@@ -2,11 +2,13 @@
 
     make reports                               # all of them: hours
     make reports ONLY="idc-sample leakage"     # those that a change touches
+    make full DATA=dir                         # idc-full and README's results, from the folder of all of IDC
     python benchmarks/reports.py --list        # what each is made by
 
 HISTOFEAT_DATA names a folder that holds idc, idc_second, idc_slides and breakhis, HISTOFEAT_WEIGHTS one of ImageNet
-weights. The last four score the official test patients of IDC, and the first tests them among all others by
-cross-validation: each run of theirs is a look, and adds to reports/test_ledger.csv.
+weights, HISTOFEAT_FULL all of IDC, for idc-full, which is made if it is named. idc-full and the last four score the
+official test patients of IDC, and the first tests them among all others by cross-validation: each run of theirs is a
+look, and adds to reports/test_ledger.csv.
 """
 
 import argparse
@@ -22,9 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from study import REPOSITORY, run_command
 
 REPORTS = REPOSITORY / "reports"
+#: Report of all of IDC, and the patches that this is.
+FULL, FULL_SIZE = "idc-full", 277_524
 #: Folder of a report -> its command, without --output; words in capitals are those of `PLACES`.
 COMMANDS = {
     "idc-sample": "run_all.py --data IDC --weights WEIGHTS --no-store",
+    FULL: "run_all.py --data FULL",
     "leakage": "study.py leakage --data IDC --weights WEIGHTS",
     "interval-coverage": "study.py interval-coverage",
     "calibration": "study.py calibration --data IDC --weights WEIGHTS",
@@ -40,6 +45,7 @@ COMMANDS = {
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
     "robustness-of-the-program": "study.py program-robustness --data IDC",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
+    "speed-scaling": "speed/scaling.py",
     "slide-map-synthetic": "slide_map.py",
     "idc-official-sample": "study.py idc-official --data IDC --add-unlisted --threshold youden --plan "
     "benchmarks/protocols/idc_official_plan.json",
@@ -50,6 +56,7 @@ COMMANDS = {
 #: Word of a command -> environment variable of a folder, and the folders in it that it stands for.
 PLACES = {
     "IDC": ("HISTOFEAT_DATA", ("idc", "idc_second")),
+    "FULL": ("HISTOFEAT_FULL", ("",)),
     "SECOND": ("HISTOFEAT_DATA", ("idc_second",)),
     "BREAKHIS": ("HISTOFEAT_DATA", ("breakhis",)),
     "PATIENT": ("HISTOFEAT_DATA", ("idc_slides/8864",)),
@@ -59,17 +66,18 @@ PLACES = {
 #: Report -> the page that shows its scores.
 PAGES = {
     "idc-sample": "README.md",
+    FULL: "README.md",
     "idc-encoder-sample": "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
 }
 #: Report -> another whose models its page shows too: patients whom the shipped encoder never saw.
-BELOW = {"idc-sample": "idc-encoder-sample"}
+BELOW = dict.fromkeys(("idc-sample", FULL), "idc-encoder-sample")
 
 
 def make_parser():
     """Build the command line."""
     parser = argparse.ArgumentParser(prog="reports.py", description="Make reports again, each by its command.")
     add = parser.add_argument
-    add("only", nargs="*", metavar="REPORT", help=f"{', '.join(COMMANDS)} (default: all)")
+    add("only", nargs="*", metavar="REPORT", help=f"{', '.join(COMMANDS)} (default: all but {FULL})")
     add("--list", action="store_true", help="print the commands and make nothing")
     add("--output", type=Path, default=REPORTS, metavar="DIR", help="where the reports' folders lie; pages are written "
         "for reports/ only (default: reports)")  # fmt: skip
@@ -86,13 +94,15 @@ def run(options):
     from histofeat.studies import check_names
 
     check_names("REPORT", options.only, COMMANDS)
-    chosen = [name for name in COMMANDS if name in options.only or not options.only]
+    chosen = [name for name in COMMANDS if name in options.only or (not options.only and name != FULL)]
     if options.list:
         print("\n".join(f"{name}: python benchmarks/{COMMANDS[name]}" for name in chosen))
         return
     # All of them before the first, which may take an hour.
     output = options.output.resolve()
     commands = {name: [*filled(COMMANDS[name]), "--output", str(output / name)] for name in chosen}
+    if FULL in commands:
+        check_full(filled("FULL"))
     pages = output == REPORTS
     failed = [name for name, command in commands.items() if not make(name, command, pages=pages)]
     if failed:
@@ -114,6 +124,15 @@ def filled(command):
     for word in command.split():
         words += folders_of(word) if word in PLACES else [word]
     return words
+
+
+def check_full(folders):
+    """Refuse folders that do not hold all of IDC: README's results are then of something else."""
+    from histofeat import load_idc
+
+    n = len(load_idc(folders))
+    if n != FULL_SIZE:
+        raise ValueError(f"{FULL}: expected all {FULL_SIZE:,} patches of IDC, got {n:,}. Name the folder of all.")
 
 
 def folders_of(word):

@@ -94,6 +94,7 @@ def _loaded_script(name):
         patch.setitem(sys.modules, path.stem, module)  # dataclasses look their module up
         patch.setattr("histofeat.cli._studies.MORE", {})  # to which scripts add their own
         patch.setattr("histofeat.cli._studies.PROGRAM", "histofeat study")
+        sys.path.insert(0, str(path.parent))  # as Python does for a script
         try:
             spec.loader.exec_module(module)
             yield module

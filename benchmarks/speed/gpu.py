@@ -45,8 +45,7 @@ def make_parser():
     add("--batches", type=int, nargs="+", default=[512, 2048], metavar="N", help="patches a pass (default: 512 2048)")
     add("--rows", type=int, default=FULL_SIZE, metavar="N", help="rows of the trees (default: %(default)s)")
     add("--seconds", type=float, default=150, metavar="S", help="no network is begun after these (default: 150)")
-    add("--output", type=Path, default=REPOSITORY / "reports" / "speed-gpu", metavar="DIR",
-        help="the report's folder (default: reports/speed-gpu)")  # fmt: skip
+    add("--output", type=Path, default=REPOSITORY / "reports" / "speed-gpu", metavar="DIR", help="report's folder")
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
     return parser
 

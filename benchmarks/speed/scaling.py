@@ -44,14 +44,11 @@ def make_parser():
     """Build the command line."""
     parser = argparse.ArgumentParser(prog="scaling.py", description="Measure how a job grows; write a report.")
     add = parser.add_argument
-    add("--sizes", type=int, nargs="+", default=[10_000, 30_000, 100_000, FULL_SIZE], metavar="N",
-        help="patches; the curve goes through these (default: %(default)s)")  # fmt: skip
-    add("--check", type=int, default=400_000, metavar="N", help="a larger size that the curve has to meet "
-        "(default: %(default)s); 0 for none")  # fmt: skip
+    add("--sizes", type=int, nargs="+", default=[10_000, 30_000, 100_000, FULL_SIZE], metavar="N", help="patches")
+    add("--check", type=int, default=400_000, metavar="N", help="a larger size that the curve has to meet; 0 for none")
     add("--tree", type=Path, metavar="DIR", help="files that made_up.py wrote (default: they are made)")
-    add("--inner-patches", type=int, default=0, metavar="N", help="inner fits on at most N patches of a patient")
-    add("--output", type=Path, default=REPOSITORY / "reports" / "speed-scaling", metavar="DIR",
-        help="the report's folder (default: reports/speed-scaling)")  # fmt: skip
+    add("--inner-patches", type=int, default=300, metavar="N", help="inner fits on at most N of a patient; 0 for all")
+    add("--output", type=Path, default=REPOSITORY / "reports" / "speed-scaling", metavar="DIR", help="report's folder")
     add("--overwrite", action="store_true", help="replace a finished report in the output folder")
     return parser
 
@@ -224,7 +221,7 @@ def _fits(work, inner_patches):
     from histofeat.studies import make_pipelines
 
     inner = model_selection.PatientKFold(3)
-    if inner_patches:
+    if inner_patches and hasattr(model_selection, "LimitedTraining"):  # not in older code
         inner = model_selection.LimitedTraining(inner, inner_patches)
     runtime = Runtime(n_jobs=-1, store=work / "store.sqlite", fits=False, progress=False)
     pipelines = make_pipelines(["handcrafted"], HEADS)

@@ -27,6 +27,7 @@ def places(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setenv("HISTOFEAT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HISTOFEAT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HISTOFEAT_FULL", str(tmp_path / "data/idc"))
     return tmp_path
 
 
@@ -102,7 +103,7 @@ def test_some_are_made_in_the_order_of_the_table_and_a_page_is_written(script, p
 def test_all_are_made_where_none_is_named(script, started, tmp_path):
     assert script.main(["--output", str(tmp_path / "out")]) == 0
     folders = [words[words.index("--output") + 1] for words in started]
-    assert folders == [str(tmp_path / "out" / name) for name in script.COMMANDS]
+    assert folders == [str(tmp_path / "out" / name) for name in script.COMMANDS if name != "idc-full"]
 
 
 def test_a_report_that_fails_does_not_stop_the_others(script, started, tmp_path, capsys):
@@ -131,6 +132,30 @@ def test_what_is_missing_is_named_before_the_first_report(script, places, starte
     assert "HISTOFEAT_DATA: expected the folder" in refusal("leakage")
     monkeypatch.delenv("HISTOFEAT_WEIGHTS")
     assert "HISTOFEAT_WEIGHTS: expected a folder, got none. Set this" in refusal("speed")
+
+
+def test_all_of_idc_fills_the_readme(script, started, cohort, monkeypatch):
+    monkeypatch.setattr(script, "FULL_SIZE", len(cohort))
+    monkeypatch.setenv("HISTOFEAT_FULL", str(cohort.root))
+    assert script.main(["idc-full"]) == 0
+    made, page = started
+    benchmarks, reports = REPOSITORY / "benchmarks", REPOSITORY / "reports"
+    assert made == [
+        *(str(benchmarks / "run_all.py"), "--data", str(cohort.root)),
+        *("--output", str(reports / "idc-full"), "--overwrite"),
+    ]
+    shown = [str(reports / name) for name in ("idc-full", "idc-encoder-sample")]
+    assert page == [str(benchmarks / "readme_table.py"), *shown, "--readme", str(REPOSITORY / "README.md")]
+
+
+def test_a_part_of_idc_does_not_fill_the_readme(script, started, cohort, monkeypatch, capsys):
+    monkeypatch.setenv("HISTOFEAT_FULL", str(cohort.root))
+    assert script.main(["idc-full"]) == 2
+    assert f"idc-full: expected all 277,524 patches of IDC, got {len(cohort)}. Name" in capsys.readouterr().err
+    monkeypatch.delenv("HISTOFEAT_FULL")
+    assert script.main(["idc-full"]) == 2
+    assert "HISTOFEAT_FULL: expected a folder, got none. Set this" in capsys.readouterr().err
+    assert not started
 
 
 def test_make_has_the_target():
