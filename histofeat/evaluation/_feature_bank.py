@@ -42,7 +42,11 @@ class SideBySide:
         """Features of some rows, float32 of shape (n_rows, d); their numbers (n_rows, 1) where there is no matrix."""
         if not self.matrices:
             return np.asarray(rows, dtype=np.float32)[:, np.newaxis]
-        return np.hstack([matrix[rows] for matrix in self.matrices])
+        widths = [matrix.shape[1] for matrix in self.matrices]
+        taken = np.empty((len(rows), sum(widths)), dtype=np.float32)
+        for part, matrix in zip(np.split(taken, np.cumsum(widths)[:-1], axis=1), self.matrices, strict=True):
+            part[:] = matrix[rows]
+        return taken
 
 
 class FeatureBank:

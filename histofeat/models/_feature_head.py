@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
@@ -21,6 +22,8 @@ from histofeat.models._classifiers import KernelSVM, choose_rounds, fit_calibrat
 
 #: Folds of patients for a calibration, and so the fewest patients of each class: each fold has to hold each class.
 N_PATIENTS = 3
+#: Rows that are standardised together.
+_ROWS_AT_ONCE = 1 << 16
 #: Note of a fit that was calibrated on other rows, not on other patients.
 _BY_ROWS = "Calibrated on rows, since patients were not known: a little too sure for other patients."
 
@@ -189,9 +192,9 @@ class FeatureHead(ClassifierMixin, BaseEstimator):
         check_that("y", self.classes_.tolist(), several, "at least two classes", remedy)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        self.scaler_: StandardScaler | None = (
-            StandardScaler().fit(X, sample_weight=sample_weight) if self.scale else None
-        )
+        self.scaler_: StandardScaler | None = StandardScaler() if self.scale else None
+        for rows in gen_batches(len(X), _ROWS_AT_ONCE) if self.scale else ():  # each is copied in double precision
+            self.scaler_.partial_fit(X[rows], sample_weight=None if sample_weight is None else sample_weight[rows])
         self.classifier_: Any = clone(self.classifier)
         scaled, weights = self._scaled(X), self._weights(y, sample_weight)
         note = choose_rounds(self.classifier_, scaled, codes, groups, **weights)

@@ -17,7 +17,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from histofeat import IDCPipeline, evaluate
 from histofeat.model_selection import PatientHoldOuts, PatientKFold
-from histofeat.models import HEADS, FeatureHead, fit_with_inner_scores, make_head
+from histofeat.models import HEADS, FeatureHead, _feature_head, fit_with_inner_scores, make_head
 from histofeat.models._classifiers import GivenScores, KernelSVM, fit_calibrator
 
 
@@ -429,3 +429,13 @@ def test_a_calibrated_head_keeps_the_order_of_many_classes():
     head = make_head("svm").fit(X, y, groups=patients)
     X_new = (rng.normal(size=(72, 40)) + X).astype(np.float32)
     np.testing.assert_array_equal(head.predict(X_new), head.decision_function(X_new).argmax(axis=1))
+
+
+def test_features_are_standardised_in_blocks_of_rows(table, monkeypatch):
+    X, y, patients = table
+    weights = np.random.default_rng(2).uniform(0.5, 2, len(y))
+    whole = make_head("logistic").fit(X, y, patients, weights).scaler_
+    monkeypatch.setattr(_feature_head, "_ROWS_AT_ONCE", 100)
+    blocks = make_head("logistic").fit(X, y, patients, weights).scaler_
+    np.testing.assert_allclose(blocks.mean_, whole.mean_, rtol=1e-6)
+    np.testing.assert_allclose(blocks.scale_, whole.scale_, rtol=1e-6)
