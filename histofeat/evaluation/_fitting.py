@@ -36,8 +36,8 @@ _ROWS_AT_ONCE = 1 << 16
 
 
 def run_in_threads(
-    work: Callable[[Any], Any], tasks: Sequence[Any], runtime: Runtime, stage: str = "fit", *, away: bool = False
-) -> list[Any]:
+    work: Callable, tasks: Sequence[Any], runtime: Runtime, stage: str = "fit", away: bool = False
+) -> list:
     """Return ``[work(task) for task in tasks]``, computed in threads; the first error ends it.
 
     Parameters

@@ -16,7 +16,6 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -200,15 +199,16 @@ class _Cluster:
 
         self.address, self._killed = address, distributed.KilledWorker
         self._lock, self._running, self._stopped = threading.Lock(), set(), False
-        self._sent: dict[tuple, Any] = {}
+        self._sent: dict[int, Any] = {}
         self._warned: dict[Any, Any] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="histofeat-cluster-", ignore_cleanup_errors=True)
         self._started = self.client = None
         atexit.register(self.close)
         try:
             if address.startswith("local:"):
-                how = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
-                how |= {"local_directory": self._folder.name, "silence_logs": "CRITICAL"}
+                how = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+                deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"  # Ctrl-C ends them from here
+                how |= {"local_directory": self._folder.name, "silence_logs": "CRITICAL", "preload": deaf}
                 self._started = distributed.LocalCluster(n_workers=int(address[6:]), **how)
             direct = self._started is not None or None
             self.client = distributed.Client(self._started or address, timeout=_PATIENCE_S, direct_to_workers=direct)
@@ -218,15 +218,12 @@ class _Cluster:
             kind, start = ("worker", f"worker {address}") if self.client else ("scheduler", "scheduler")
             remedy = f"Start one with `dask {start}`, or use cluster='local:4'."
             raise _error(f"a {kind} that answers", f"none in {_PATIENCE_S} seconds at {address}", remedy) from error
-        try:
-            others = {place: found - _versions() for place, found in self.client.run(_versions).items()}
-        except ImportError as error:
-            others = {"a worker": {str(error)}}
-        for place, other in others.items():
-            if other:
+        found = self.client.get_versions(packages=_PACKAGES)
+        for place, there in found["workers"].items():
+            if other := sorted(found["client"]["packages"].items() - there["packages"].items()):
                 self.close()
-                remedy = "Install the same versions there."
-                raise _error(f"workers with {', '.join(sorted(_versions()))}", f"{min(other)} at {place}", remedy)
+                (name, version), remedy = other[0], "Install the same versions there."
+                raise _error(f"workers with {name} {version}", f"{there['packages'][name]} at {place}", remedy)
 
     def begin(self) -> int:
         """Give the number of calls at a time: two for each thread of the workers, so that none of them waits."""
@@ -289,22 +286,16 @@ class _Cluster:
 
     def _send(self, value: Any) -> Any:
         """Send an array or a model once: to workers of this machine as a file, which they map into their memory."""
-        root, key = value, (id(value),)
-        if isinstance(value, np.ndarray):
-            key = value.__array_interface__["data"][0], value.shape, value.strides, value.dtype.str
-            while isinstance(root.base, np.ndarray):
-                root = root.base
         with self._lock:
-            if key not in self._sent:
-                weakref.finalize(root, self._forget, key)
+            if id(value) not in self._sent:
+                weakref.finalize(value, self._forget, id(value))
                 file = Path(self._folder.name, f"{uuid4().hex}.{'array' if isinstance(value, np.ndarray) else 'model'}")
-                self._sent[key] = self.client.scatter(value, hash=False) if self._started is None else file
-                if self._started is not None:
-                    joblib.dump(value, file)
-            return self._sent[key]
+                away = self.client.scatter(value, hash=False) if self._started is None else joblib.dump(value, file)
+                self._sent[id(value)] = file if self._started else away
+            return self._sent[id(value)]
 
-    def _forget(self, key: tuple) -> None:
-        if isinstance(place := self._sent.pop(key, None), Path):
+    def _forget(self, number: int) -> None:
+        if isinstance(place := self._sent.pop(number, None), Path):
             place.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -316,11 +307,6 @@ class _Cluster:
 
 def _error(expected: str, got: str, remedy: str) -> ClusterError:
     return ClusterError(f"Runtime.cluster: expected {expected}, got {got}. {remedy}")
-
-
-def _versions() -> set[str]:
-    """Versions of the packages that decide on the last digits of a result."""
-    return {f"{each.name} {each.version}" for each in metadata.distributions() if each.name in _PACKAGES}
 
 
 class _Unpickler(pickle.Unpickler):

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 import warnings
 
 import numpy as np
@@ -35,7 +34,7 @@ def runtime():
 @pytest.fixture(scope="module")
 def scheduler():
     """The address of a scheduler that somebody else has started, with a worker in a thread: that is quick."""
-    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(protocol="tcp", **settings) as cluster:
         yield cluster.scheduler_address
         if cluster.scheduler_address in _runtime._opened:
@@ -87,12 +86,10 @@ def test_calls_go_to_a_scheduler_that_runs(scheduler, cohort):
 
 def test_workers_of_other_versions_are_refused(scheduler, monkeypatch):
     monkeypatch.setattr("histofeat.features._runtime._opened", {})
-
-    def versions():
-        return {"scipy 1.0", f"numpy {threading.current_thread() is threading.main_thread()}"}
-
-    monkeypatch.setattr("histofeat.features._runtime._versions", versions)
-    with pytest.raises(ClusterError, match=r"with numpy True, scipy 1\.0, got numpy False at tcp.*Install the same"):
+    of_here, others = distributed.versions.get_versions, {"packages": {"numpy": "1.0", "scipy": "1.0"}}
+    # Those of the client alone: the worker has the function by another name.
+    monkeypatch.setattr("distributed.versions.get_versions", lambda packages=(): others if packages else of_here())
+    with pytest.raises(ClusterError, match=r"workers with numpy 1\.0, got \d.* at tcp.*Install the same versions"):
         Runtime.of(Runtime(cluster=scheduler))
 
 
@@ -107,8 +104,6 @@ def test_calls_are_made_by_processes_in_order(runtime):
 def test_a_large_array_is_mapped_and_not_sent(runtime):
     large = np.arange(400_000.0)
     assert runtime.call(same_memory, large, large) == (True, "memmap", large.sum())
-    view = large[::2]  # another array in the same memory
-    assert runtime.call(same_memory, view, view) == (True, "memmap", view.sum())
     assert runtime.call(same_memory, large[:10], large[:10])[1:] == ("ndarray", 45.0)
 
 
