@@ -1,14 +1,18 @@
 """``histofeat audit``, ``info``, ``list`` and ``store``: what data, files and registers hold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import typer
 
 from histofeat.cli._options import DataOptions, RunOptions, argument, group, option
 from histofeat.cli._outputs import cells, check_output
+from histofeat.exceptions import check_that, refuse_first
 
 #: What can be listed: the wing and the register of the names.
 LISTS = {
@@ -35,16 +39,79 @@ _LIMITS = (
 _Answer = group(RunOptions, without=["seed", "n_jobs", "store", "no_store", "ledger", "cluster", "quiet"])
 
 
-def audit(data: group(DataOptions, required=["data"]), run: _Answer) -> None:
-    """List what folders or tables of labelled images hold, and what was left out and why.
+def audit(
+    data: group(DataOptions),
+    run: _Answer,
+    images: option(Path | None, "DIR", "Of a split: its images, to look for copies as well.") = None,
+    encoder: option(str | None, "NAME", "Of a split: are test patients in the known training set?") = None,
+    registry: option(str | None, "NAME", "A published split instead of a file; list names them.") = None,
+    markdown: option(Path | None, "FILE.md", "Of a split: also write the findings here.") = None,
+    fix: option(Path | None, "FILE.csv", "Of a split: write it with whole patients moved.") = None,
+) -> None:
+    """Audit a split by its names, or list what labelled images hold, and what was left out and why.
 
-    Without --magnification it lists all magnifications of BreakHis.
+    A split is a table with a column of parts or folds, JSON, lists of ids, dsfold files or CLAM's, or folders of parts.
+    The exit status is 1 where it has errors, 0 with warnings alone. Without --magnification all those of BreakHis are
+    listed.
 
     Examples
     --------
     histofeat audit idc
-    histofeat audit breakhis --magnification 100
+    histofeat audit split.csv --fix repaired.csv
+    histofeat audit cases_train.txt cases_val.txt cases_test.txt --encoder uni
+    histofeat audit --registry breakhis-eva
     """
+    from histofeat.datasets import csv_text, load_published_split, published_splits, read_split, write_whole
+    from histofeat.evaluation import audit_names, repair_split
+
+    published = published_splits()
+    if registry == "list":
+        run.show(published, lambda: print("\n".join(f"{name}: {its['title']}" for name, its in published.items())))
+        return
+    one = bool(data.data) != bool(registry)
+    check_that("DATA", data.data, one, "a path, or a name after --registry", "Give one of the two.")
+    table = load_published_split(registry) if registry else None
+    if data.data and data.format == "auto":
+        table = read_split(data.data, patients=data.patients)
+    options = {"--images": images, "--encoder": encoder, "--markdown": markdown, "--fix": fix}
+    if table is None:
+        given = [name for name, its in options.items() if its]
+        refuse_first(given, f"{data.data[0]}: expected a split, got data without parts for", "Leave it out.")
+        _list_data(data, run)
+        return
+    for file in (markdown, fix):
+        check_output(file)
+    opened = None if images is None else replace(data, data=[images]).open()
+    report = audit_names(table, encoder=encoder, images=opened)
+    repaired, changes = repair_split(table) if fix else (table, ())
+    text = "\n".join(_said_of(table, report, published.get(registry, {}), changes))
+    for file, content in ((markdown, f"{text}\n"), (fix, csv_text(repaired.to_frame()))):
+        if file is not None:
+            with write_whole(file) as part:
+                part.write_text(content, encoding="utf-8")
+    record = {"split": table.dataset.name, "offenders": {each.code: each.offenders for each in report.findings}}
+    run.show(record | report.to_dict() | {"changes": changes}, lambda: print(text))
+    if report.errors:
+        raise typer.Exit(1)
+
+
+def _said_of(table: Any, report: Any, about: Mapping, changes: Sequence[str]) -> Iterator[str]:
+    """Say in Markdown what is known of a split, the verdict of each code, everything found, and what moved."""
+    yield from (f"# Split {table.dataset.name}", "", *_bullets(about))
+    for number, (title, train, test) in enumerate(table.folds, start=1):
+        yield f"- fold {number}: {title}: {len(train):,} | {len(test):,} of {len(table.dataset):,} names"
+    yield from ("", "| code | looks for | verdict | found |", "|---|---|---|---|")
+    for each in report.findings:
+        verdict = each.severity if each.status == "issue" else each.status
+        yield f"| {each.code} | {each.title} | {verdict} | {each.detail} |"
+    yield ""
+    for each in (*report.errors, *report.warnings):
+        yield from (f"- {each.code}: {words}" for words in each.offenders)
+        yield f"- {each.code}: remedy: {each.remedy}"
+    yield from (f"- moved: {words}" for words in changes)
+
+
+def _list_data(data: DataOptions, run: RunOptions) -> None:
     from histofeat.datasets import format_of
 
     (path, *more), none = data.data, data.magnification is None

@@ -57,6 +57,12 @@ from ._shards import (
     open_shards as open_shards,
     store_shard as store_shard,
 )
+from ._split_tables import (
+    SplitTable as SplitTable,
+    load_published_split as load_published_split,
+    published_splits as published_splits,
+    read_split as read_split,
+)
 from ._splitting import split_dataset as split_dataset
 from ._writing import (
     TABLE_FORMATS as TABLE_FORMATS,

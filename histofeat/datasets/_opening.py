@@ -41,7 +41,7 @@ _SIZED = 500
 #: Share of the images that must have a size for it to be the size of the training patches.
 _ENOUGH = 0.5
 #: Public data sets by the rule of their file names.
-_ORIGINS = {"idc": "IDC", "breakhis": "BreakHis", "tcga": "TCGA"}
+_ORIGINS = {"idc": "IDC", "breakhis": "BreakHis", "tcga": "TCGA", "camelyon": "CAMELYON17"}
 
 
 def open_dataset(
@@ -180,7 +180,7 @@ def origins_by_name(paths: Sequence[str]) -> np.ndarray:
     Returns
     -------
     origins : ndarray of str objects, shape (n,)
-        "IDC", "BreakHis", "TCGA", or "" where the name tells none.
+        "IDC", "BreakHis", "TCGA", "CAMELYON17", or "" where the name tells none.
 
     Examples
     --------

@@ -279,16 +279,18 @@ def find_patients(source: str | os.PathLike[str] | Mapping[str, str] | PatientRu
     return np.array(rule.of_paths(names), dtype=object)
 
 
-#: Names of files that tell the patient: those of IDC, of BreakHis (the number, without the letters of a section), TCGA.
+#: Names of files that tell the patient: those of IDC, of BreakHis (the number, without the letters of a section), of
+#: TCGA, and of CAMELYON17 (patient_012_node_3).
 NAME_RULES = {
     "idc": PatientRule(expression=r"(?:^|/)([0-9]+)_?idx[0-9]"),
     "breakhis": PatientRule(expression=r"SOB_[BM]_[A-Z]{1,2}[-_][0-9]{2}-([0-9]+)"),
     "tcga": PatientRule(expression=_NAMED["tcga"]),
+    "camelyon": PatientRule(expression=r"(?i:(?<![0-9a-z])(patient_[0-9]+)_node_[0-9]+)"),
 }
 
 
 def patients_by_name(paths: Sequence[str]) -> np.ndarray | None:
-    """Give the patients of images whose file names tell them: those of IDC, BreakHis or TCGA.
+    """Give the patients of images whose file names tell them: those of IDC, BreakHis, TCGA or CAMELYON17.
 
     Parameters
     ----------

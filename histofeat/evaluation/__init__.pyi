@@ -45,3 +45,4 @@ from .audit._audit import (
 )
 from .audit._encoders import KnownPatients as KnownPatients, find_known_patients as find_known_patients
 from .audit._findings import CODES as CODES, AuditReport as AuditReport, Finding as Finding, check_codes as check_codes
+from .audit._split_names import audit_names as audit_names, repair_split as repair_split

@@ -114,3 +114,43 @@ def test_any_labelled_images_are_audited(cohort, tmp_path, capsys):
     assert "positive class: malignant" in first
     assert cli.main(["audit", str(cohort.root), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["audit"]["n_patches"] == 180
+
+
+def test_a_split_is_audited_and_repaired(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["audit", "--registry", "breakhis-eva"]
+    assert cli.main([*words, "--fix", "repaired.csv", "--markdown", "found.md"]) == 1
+    printed = capsys.readouterr().out
+    assert (tmp_path / "found.md").read_text() == printed
+    assert (
+        "| HF005 | sibling slides | error | Accession numbers on both sides of a fold under different ids: 4" in printed
+    )
+    assert "- claim: Its page docs/datasets/breakhis.md: There is no overlap of patients between the splits." in printed
+    assert "- inference: Slides of one accession number are probably of one patient." in printed
+    assert printed.count("- moved: ") == 4
+    assert cli.main(["audit", "repaired.csv"]) == 0
+    assert "| HF005 | sibling slides | passed |" in capsys.readouterr().out
+    assert cli.main([*words, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["errors"], len(found["offenders"]["HF005"])) == (["HF005"], 4)
+    assert cli.main(["audit", "--registry", "list"]) == 0
+    assert "idc-official: IDC: 84 training, 29 validation and 49 test patients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "DATA: expected a path, or a name after --registry, got none"),
+        (["--registry", "eva"], "--registry: expected one of idc-official, breakhis-eva, "),
+        (["DATA", "--fix", "new.csv"], "expected a split, got data without parts for '--fix'"),
+        (["--registry", "breakhis-eva", "--fix", "nowhere/new.csv"], "expected a file in a folder that exists"),
+        (["--registry", "breakhis-eva", "--encoder", "unii"], "--encoder: expected the name of an encoder, got 'unii'"),
+        (["names.csv"], "names.csv: expected names that tell the patient, as IDC, BreakHis, TCGA and CAMELYON17 have"),
+    ],
+)
+def test_wrong_words_about_splits_are_a_sentence(words, message, cohort, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.csv").write_text("path,split\na_1.png,train\nb_1.png,test\n")
+    assert cli.main(["audit", *(str(cohort.root) if word == "DATA" else word for word in words)]) == 2
+    assert message in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["names.csv"]

@@ -52,7 +52,7 @@ def audit_split(
     Returns
     -------
     report : AuditReport
-        One finding for each of `histofeat.evaluation.CODES`. Nothing is refused: that is `check_audit`.
+        One finding for each of `histofeat.evaluation.CODES` up to HF011. Nothing is refused: that is `check_audit`.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def audit_fingerprints(
     Returns
     -------
     report : AuditReport
-        One finding for each of `histofeat.evaluation.CODES`.
+        One finding for each of `histofeat.evaluation.CODES` up to HF011.
 
     Raises
     ------

@@ -20,11 +20,15 @@ CODES: dict[str, str] = {
     "HF009": "patient ids that look alike",
     "HF010": "slides as patients",
     "HF011": "classes told by their files",
+    "HF012": "repeated rows",
+    "HF013": "classes told by a part of the name",
+    "HF014": "overlapping places",
+    "HF015": "class of very few patients",
 }
-"""Every code of an audit and what it looks for."""
+"""Every code of an audit and what it looks for; HF012 to HF015 are those of `audit_names`."""
 
 #: Test patients are known to the model in one way or another.
-_LEAKS = frozenset({"HF001", "HF002", "HF003", "HF005", "HF007", "HF009", "HF010"})
+_LEAKS = frozenset({"HF001", "HF002", "HF003", "HF005", "HF007", "HF009", "HF010", "HF012", "HF014"})
 _STATUSES = ("issue", "passed", "not applicable")
 #: Enough to find the culprit by hand; more would drown a report when a whole split leaks.
 _SHOWN = 3
@@ -43,6 +47,10 @@ _REMEDIES = {
     "HF010": 'Give all slides of a patient one id: patients="tcga" reads it from TCGA barcodes, an expression such as '
     r"patients=r'^(.+)[-_]' from other names.",
     "HF011": "Save all images in the same way.",
+    "HF012": "Keep one row for each name.",
+    "HF013": "Split within each value of that part, or report scores for each of them.",
+    "HF014": "Keep the patches of a patient on one side.",
+    "HF015": "Use fewer parts, or add patients of that class.",
 }
 
 
@@ -92,6 +100,11 @@ class Finding:
     def is_error(self) -> bool:
         """Whether this is an issue that makes scores misleading."""
         return self.status == "issue" and self.severity == "error"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about an issue."""
+        return _REMEDIES[self.code]
 
     @property
     def named(self) -> str:
@@ -208,8 +221,8 @@ def check_audit(report: AuditReport, accept: Iterable[str] = ()) -> AuditReport:
     Raises
     ------
     GroupLeakageError
-        If an error means that the model knows test patients (HF001 to HF003, HF005, HF007, HF009, HF010) and was not
-        accepted.
+        If an error means that the model knows test patients (HF001 to HF003, HF005, HF007, HF009, HF010, HF012, HF014)
+        and was not accepted.
     ValueError
         If there is another error that was not accepted, or `accept` holds an unknown code.
 
@@ -255,5 +268,5 @@ def _refusal(first: Finding, refused: list[Finding], accept: tuple[str, ...]) ->
     also = f" Errors as well: {', '.join(others)}." if others else ""
     return (
         f"{first.code} {first.title}: expected none, got {max(1, len(first.offenders)):,}: {first.named}. "
-        f"{first.detail} {_REMEDIES[first.code]}{also} To accept this: AuditPolicy(accept_findings=({wanted}))."
+        f"{first.detail} {first.remedy}{also} To accept this: AuditPolicy(accept_findings=({wanted}))."
     )

@@ -288,25 +288,45 @@ def classes_by_file(split: Split) -> Finding:
     kinds = {"format": frame["path"].str.extract(r"(\.\w+)$", expand=False).str.lower().to_numpy(object)}
     if {"height", "width"} <= set(frame.columns):
         kinds["size"] = frame["height"].to_numpy() * 1_000_000 + frame["width"].to_numpy()
-    totals = np.bincount(y)
-    common = float(totals.max() / len(y))
+    common = float(np.bincount(y).max() / len(y))
     for kind, values in kinds.items():
-        code, names = pd.factorize(values, use_na_sentinel=False)
-        places, group = np.unique(split.patient * len(names) + code, return_inverse=True)
-        own, every = (np.zeros((n, len(totals))) for n in (len(places), len(names)))
-        np.add.at(own, (group, y), 1)
-        np.add.at(every, (code, y), 1)
-        others = every[places % len(names)] - own
-        told = np.where(others.any(axis=1), others.argmax(axis=1), totals.argmax())
-        share = own[np.arange(len(own)), told].sum() / len(y)
-        hits = round(share * len(split.ids))
-        if share - common >= (1 - common) / 2 and bdtrc(hits - 1, len(split.ids), common) < 1e-3:
+        share = told_share(split, values)
+        if share:
             found.append(f"the {kind} of the file tells the class of {share:.1%} of the patches")
     return decide(
         "HF011", found, f"Files that tell the class; the commonest class alone has {common:.1%} of the patches.",
         f"The class cannot be told from the {' or the '.join(kinds)} of the files.",
         "what else differs by class: scanner, stain, site, compression.", severity="warning", commonest=common,
     )  # fmt: skip
+
+
+def told_share(split: Split, values: np.ndarray) -> float:
+    """Share of the patches whose class is told by a value that they have in common with other patients.
+
+    Parameters
+    ----------
+    split : Split
+    values : ndarray of shape (n,)
+        Such as the format of each file.
+
+    Returns
+    -------
+    share : float
+        0 where the value tells no more than chance, by the rule of HF011.
+    """
+    y, (code, names) = split.dataset.y, pd.factorize(values, use_na_sentinel=False)
+    totals = np.bincount(y)
+    common = float(totals.max() / len(y))
+    places, group = np.unique(split.patient * len(names) + code, return_inverse=True)
+    own, every = (np.zeros((n, len(totals))) for n in (len(places), len(names)))
+    np.add.at(own, (group, y), 1)
+    np.add.at(every, (code, y), 1)
+    others = every[places % len(names)] - own
+    told = np.where(others.any(axis=1), others.argmax(axis=1), totals.argmax())
+    share = own[np.arange(len(own)), told].sum() / len(y)
+    hits = round(share * len(split.ids))
+    tells = share - common >= (1 - common) / 2 and bdtrc(hits - 1, len(split.ids), common) < 1e-3
+    return float(share) if tells else 0.0
 
 
 def contradicting_patients(split: Split) -> tuple[str, ...]:
