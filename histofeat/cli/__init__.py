@@ -25,6 +25,7 @@ COMMANDS = {
         "report": ("_comparison", "report"),
         "study": ("_studies", "study"),
         "score": ("_scoring", "score"),
+        "power": ("_scoring", "power"),
         "evaluate": ("_external_validation", "evaluate"),
     },
     "Tools": {

@@ -1,5 +1,6 @@
-"""``histofeat score``: score the predictions of any system, in a table or on a published split."""
+"""``histofeat score`` and ``power``: score the predictions of any system; how many patients tell scores apart."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import histofeat
@@ -13,23 +14,34 @@ _OF = {
     "breakhis": ("data", "folds_dir", "magnification", "model"),
 }
 _OF["idc-official"] = ("data", "threshold", "allow_missing_patients")
+#: What `power` plans for, where nothing is asked: half-widths of an interval, and differences.
+_GOALS = (0.05, 0.02, 0.01), (0.05, 0.02, 0.01)
+_Predictions = argument(
+    Path,
+    "PREDICTIONS",
+    "A table (CSV, Parquet, JSON) as `predict` writes, or a folder that `compare` wrote: path, p_CLASS for each "
+    "class, or score for the positive one, or label alone; where known patient, truth, fold and model.",
+)
+_Run = group(RunOptions, without=["store", "no_store", "cluster", "quiet"])
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What is in a table of predictions."""
+
+    truth: option(
+        str | None, "TABLE|COLUMN", "True labels: a table with path and label, or a column.  [default: truth]"
+    ) = None
+    patients: option(str | None, "REGEX|CSV|folder|tcga", "How to find the patient of an image.") = None
+    positive: option(str | None, "CLASS", "The positive class of two.  [default: the name that tells]") = None
+    classes: option(str | None, "LIST", "Classes to take, to merge or to rename: normal,tumour=idc+ilc.") = None
+    model: option(list[str] | None, "NAME", "Of predictions of several models, this one; may be repeated.") = None
 
 
 def score(
-    predictions: argument(
-        Path,
-        "PREDICTIONS",
-        "A table (CSV, Parquet, JSON) as `predict` writes, or a folder that `compare` wrote: path, p_CLASS for each "
-        "class, or score for the positive one, or label alone; where known patient, truth, fold and model.",
-    ),
-    run: group(RunOptions, without=["store", "no_store", "cluster", "quiet"]),
-    truth: option(
-        str | None, "TABLE|COLUMN", "True labels: a table with path and label, or a column.  [default: truth]"
-    ) = None,
-    patients: option(str | None, "REGEX|CSV|folder|tcga", "How to find the patient of an image.") = None,
-    positive: option(str | None, "CLASS", "The positive class of two.  [default: the name that tells]") = None,
-    classes: option(str | None, "LIST", "Classes to take, to merge or to rename: normal,tumour=idc+ilc.") = None,
-    model: option(list[str] | None, "NAME", "Of predictions of several models, this one; may be repeated.") = None,
+    predictions: _Predictions,
+    run: _Run,
+    table: TableOptions,
     protocol: option(str | None, "NAME", "A published split: idc-official, breakhis.") = None,
     data: option(
         list[Path] | None,
@@ -62,13 +74,112 @@ def score(
     histofeat score scores.csv --protocol idc-official --data idc
     histofeat score scores.csv --protocol breakhis --data BreaKHis_v1 --magnification 100
     """
-    given = {name: value for name, value in locals().items() if value and any(name in names for names in _OF.values())}
+    known = {**vars(table), **locals()}
+    given = {name: value for name, value in known.items() if value and any(name in names for names in _OF.values())}
     _refuse_others(given, protocol)
     check_output(output)
     kinds = {None: _of_table, "breakhis": _of_breakhis, "idc-official": _of_idc}
     numbers, show = kinds[protocol](predictions, given, run, resamples)
     numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **numbers}
     give(run, numbers, show, output)
+
+
+def power(
+    predictions: _Predictions,
+    run: _Run,
+    table: TableOptions,
+    metric: option(str, "NAME", "Of roc_auc, average_precision, balanced_accuracy, f1 and others.") = "roc_auc",
+    half_width: option(list[float] | None, "W", "Plan for an interval of ± W; may be repeated.") = None,
+    difference: option(list[float] | None, "D", "Plan to find a difference of two models; may be repeated.") = None,
+    chance: option(float, "P", "How often a difference of this size is found.") = 0.8,
+    output: option(Path | None, "FILE.json", "Also write the numbers here.", "--output", "-o") = None,
+    resamples: option(int, "N", "Resamples of the patients.") = 2000,
+) -> None:
+    """Say what is noise in a pilot, and how many patients to test, from its predictions.
+
+    The noise floor is the smallest difference of two models that these patients are enough to find; by default of the
+    best two. The design effect says how many patches count as one. The plan is for fits such as these; a pilot of few
+    patients may be off by a factor of two.
+
+    Examples
+    --------
+    histofeat power out/predictions.parquet
+    histofeat power out --model handcrafted/logistic --model histo/logistic --difference 0.01
+    histofeat power scores.csv --patients "^([0-9]+)_" --half-width 0.02
+    """
+    check_output(output)
+    pilot = _read(predictions, {name: value for name, value in vars(table).items() if value}, run, resamples, "power")
+    goals = (half_width or (), difference or ()) if half_width or difference else _GOALS
+    numbers = _planned(pilot, metric, goals, chance, asked=bool(difference))
+    numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **numbers}
+    give(run, numbers, lambda: _show_plan(predictions.name, numbers), output)
+
+
+def _planned(pilot, metric, goals, power, *, asked):
+    """Give the numbers of `power`: of the best model, of the noise floor, and plans for widths and differences."""
+    import numpy as np
+
+    from histofeat.exceptions import check_name
+    from histofeat.metrics import METRIC_RECORDS, METRICS, design_effect, noise_floor, plan_patients
+
+    check_name("--metric", metric, METRICS)
+    sign = 1 if METRIC_RECORDS[metric].higher_is_better else -1
+    best = max(pilot.models, key=lambda model: np.nan_to_num(sign * model.scores[metric].value, nan=-np.inf))
+    if not np.isfinite(best.scores[metric].value):
+        raise ValueError(
+            f"--metric: expected one that these predictions have, got {metric}, which needs probabilities. "
+            "Use balanced_accuracy."
+        )
+    name, (low, high) = f"{best.name}/{best.head}", best.scores[metric].ci95
+    plans = [
+        {"goal": "half-width", "size": size, **asdict(plan_patients(pilot, width=2 * size, metric=metric, models=name))}
+        for size in goals[0]
+    ]
+    floor = None
+    if asked or len(pilot.models) > 1:
+        floor = noise_floor(pilot, metric=metric, power=power)
+        more = {"metric": metric, "power": power, "models": floor.models}
+        plans += [
+            {"goal": "difference", "size": size, **asdict(plan_patients(pilot, difference=size, **more))}
+            for size in goals[1]
+        ]
+    carriers = pilot.dataset.frame[pilot.tested].groupby("label")["patient"].nunique()
+    return {
+        "metric": metric,
+        "n_patients": best.resamples.n_patients,
+        "carriers": {pilot.labels[code]: int(n) for code, n in carriers.items()},
+        "n_patches": int(pilot.tested.sum()),
+        "model": {"name": best.name, "score": best.scores[metric].to_dict(), "half_width": (high - low) / 2},
+        "design_effect": design_effect(pilot, name, metric),
+        "noise_floor": floor and floor.to_dict(),
+        "plans": plans,
+        "notes": [*filter(None, (pilot.caution, pilot.protocol["registered"]))],
+    }
+
+
+def _show_plan(name, numbers):
+    from histofeat.exceptions import counted
+    from histofeat.metrics import METRIC_RECORDS
+
+    carriers = ", ".join(f"{n:,} with {label}" for label, n in numbers["carriers"].items())
+    patients = counted(numbers["n_patients"], "patient")
+    print(f"{name}: {counted(numbers['n_patches'], 'patch')} of {patients} ({carriers})")
+    model, floor = numbers["model"], numbers["noise_floor"]
+    value, ends = cells(model["score"])
+    words = METRIC_RECORDS[numbers["metric"]].words
+    print(f"{model['name']}: {words} {value} (95 % interval {ends}, half-width {model['half_width']:.3f})")
+    effect, n = numbers["design_effect"], numbers["n_patches"] / numbers["design_effect"]
+    print(f"Design effect {effect:.1f}: the patches say as much as {n:,.0f} of as many patients.")
+    none = "Noise floor: not known of a single model. Give predictions of two, or repeat --model."
+    print(f"{floor['sentence']} {floor['how']}" if floor else none)
+    for plan in numbers["plans"]:
+        goal = f"a half-width of {plan['size']:g}"
+        if plan["goal"] == "difference":
+            goal = f"a difference of {plan['size']:g} ({100 * floor['power']:g} % power)"
+        low, high = plan["n_patients_ci95"]
+        needed = f"{plan['n_patients']:,} patients ({low:,} to {high:,}), {plan['n_carriers']:,} with the rarest class"
+        print(f"For {goal}: {needed}.")
+    print(*(f"- {note}" for note in numbers["notes"]), sep="\n")
 
 
 def _refuse_others(given, protocol) -> None:
@@ -82,11 +193,15 @@ def _refuse_others(given, protocol) -> None:
 
 
 def _of_table(predictions, given, run, resamples):
+    return describe_scores(_read(predictions, given, run, resamples, "score"), predictions.name)
+
+
+def _read(predictions, given, run, resamples, command):
     from histofeat.evaluation import evaluate_predictions
 
-    settings = {"n_resamples": resamples, "random_state": run.seed, "runtime": run.runtime(f"score {predictions.name}")}
-    found = evaluate_predictions(predictions, models=given.pop("model", ()), **given, **settings)
-    return describe_scores(found, predictions.name)
+    settings = {"n_resamples": resamples, "random_state": run.seed}
+    settings |= {"runtime": run.runtime(f"{command} {predictions.name}"), "models": given.pop("model", None) or ()}
+    return evaluate_predictions(predictions, **given, **settings)
 
 
 def describe_scores(found, name: str):

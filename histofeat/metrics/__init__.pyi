@@ -62,7 +62,10 @@ from ._patient_auc import (
     patient_scores as patient_scores,
 )
 from ._planning import (
+    NoiseFloor as NoiseFloor,
     PatientPlan as PatientPlan,
+    design_effect as design_effect,
+    noise_floor as noise_floor,
     plan_patients as plan_patients,
     smallest_detectable_difference as smallest_detectable_difference,
 )

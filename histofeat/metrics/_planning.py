@@ -1,18 +1,20 @@
-"""How many patients an interval or a difference needs, from the standard errors of a pilot."""
+"""How many patients an interval or a difference needs, and what is noise, from the standard errors of a pilot."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import chdtri, nctdtr, nctdtrinc, stdtrit
 
 from histofeat.exceptions import check_name, check_real
-from histofeat.metrics._bootstrap import Bootstrap, check_level, metric_scale, t_interval
-from histofeat.metrics._definitions import METRICS
+from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores, check_level, metric_scale, t_interval
+from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
 
 _MOST_PATIENTS = 10_000_000
+#: Resamples of single patches, which need be no more exact than those of the patients.
+_PATCH_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,55 @@ class PatientPlan:
     n_patients: int
     n_patients_ci95: tuple[int, int]
     n_carriers: int
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The smallest difference of two models that the tested patients tell from noise.
+
+    Parameters
+    ----------
+    metric : str
+    models : tuple of (str, str)
+        Whose paired difference gives the standard error, each as "name/head"; the better one first.
+    n_patients, n_carriers : int
+        Patients, and those who carry the rarest class.
+    standard_error : float
+        Of the paired difference.
+    difference : float
+        A true difference of this size is found with this power.
+    level, power : float
+    """
+
+    metric: str
+    models: tuple[str, str]
+    n_patients: int
+    n_carriers: int
+    standard_error: float
+    difference: float
+    level: float
+    power: float
+
+    @property
+    def sentence(self) -> str:
+        """The noise floor in words."""
+        return (
+            f"With these {self.n_patients:,} test patients a difference in {METRIC_RECORDS[self.metric].words} below "
+            f"{self.difference:.2g} cannot be told from noise ({100 * self.power:g} % power)."
+        )
+
+    @property
+    def how(self) -> str:
+        """How the noise floor is computed, in words."""
+        return (
+            f"From the paired difference of {self.models[0]} and {self.models[1]} in resamples of the patients: its "
+            f"standard error is {self.standard_error:.2g}, the t test has {self.n_carriers - 1} degrees of freedom "
+            f"(patients who carry the rarest class, less one) and the level {1 - self.level:.2g}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for files, with both sentences."""
+        return {**asdict(self), "models": list(self.models), "sentence": self.sentence, "how": self.how}
 
 
 def plan_patients(
@@ -167,6 +218,103 @@ def smallest_detectable_difference(
     found = _resamples(evaluation, metric, models, 2, "smallest_detectable_difference")
     df = min(found.carriers) - 1
     return float(nctdtrinc(df, 1 - power, stdtrit(df, (1 + level) / 2)) * found.standard_error(metric))
+
+
+def noise_floor(
+    evaluation: Any,
+    *,
+    metric: str = "roc_auc",
+    models: Sequence[str] | None = None,
+    level: float = 0.95,
+    power: float = 0.8,
+) -> NoiseFloor:
+    """Compute the smallest difference that the patients of an evaluation tell from noise.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        With resamples.
+    metric, models, level, power
+        As in `smallest_detectable_difference`; by default the best two models, whose difference is what a table of
+        results is read for.
+
+    Returns
+    -------
+    floor : NoiseFloor
+
+    Raises
+    ------
+    ValueError
+        As in `plan_patients`.
+
+    Notes
+    -----
+    Models that resemble each other differ with a smaller error than others: name the pair that you mean. Where a pair
+    differs by its floor, the p-value of `Bootstrap.p_value` is below ``1 - level`` as often as `power` says. Scores of
+    a worse model vary more, so that the floor of two equal ones is a little low for large differences.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, evaluate, make_cohort
+    >>> from histofeat.model_selection import PatientKFold
+    >>> pipelines = {"color": IDCPipeline("color", "logistic"), "lbp": IDCPipeline("lbp", "logistic")}
+    >>> cohort, folds = make_cohort(n_patients=8, patches_per_patient=8), PatientKFold(2)
+    >>> evaluation = evaluate(cohort, pipelines, folds, inner_cv=folds, n_resamples=100)
+    >>> noise_floor(evaluation).sentence.startswith("With these 8 test patients a difference in ROC-AUC below 0.")
+    True
+    """
+    check_name("noise_floor.metric", metric, METRICS)
+    known = {f"{model.name}/{model.head}": model.resamples for model in evaluation.models}
+    sign = 1 if METRIC_RECORDS[metric].higher_is_better else -1
+    scores = {name: np.nan_to_num(sign * each.estimates[metric], nan=-np.inf) for name, each in known.items() if each}
+    models = sorted(models or scores, key=lambda name: -scores.get(name, 0.0))[: None if models else 2]
+    found = _resamples(evaluation, metric, models, 2, "noise_floor")
+    difference = smallest_detectable_difference(evaluation, power, metric=metric, models=models, level=level)
+    sizes = found.n_patients, min(found.carriers)
+    return NoiseFloor(metric, tuple(models), *sizes, found.standard_error(metric), difference, level, power)
+
+
+def design_effect(evaluation: Any, model: str, metric: str = "roc_auc") -> float:
+    """Compute how many times more a score varies than if each patch were of a patient of its own.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        With resamples.
+    model : str
+        As "name/head".
+    metric : str, default="roc_auc"
+        One of `histofeat.metrics.METRICS`.
+
+    Returns
+    -------
+    effect : float
+        Variance over resamples of patients, divided by that over resamples of patches: n patches say as much as
+        ``n / effect`` patches of as many patients.
+
+    Raises
+    ------
+    ValueError
+        As in `plan_patients`.
+
+    Examples
+    --------
+    >>> from histofeat import IDCPipeline, evaluate, make_cohort
+    >>> from histofeat.model_selection import PatientKFold
+    >>> cohort, folds = make_cohort(n_patients=8, patches_per_patient=8), PatientKFold(2)
+    >>> evaluation = evaluate(cohort, IDCPipeline("lbp", "logistic"), folds, inner_cv=folds, n_resamples=100)
+    >>> 0.1 < design_effect(evaluation, "lbp/logistic") < 50
+    True
+    """
+    found = _resamples(evaluation, metric, model, 1, "design_effect")
+    evaluation = evaluation.positive_last
+    rows = np.flatnonzero(evaluation.tested)
+    (chosen,) = (each for each in evaluation.models if f"{each.name}/{each.head}" == model)
+    known = evaluation.dataset.y[rows], chosen.proba[rows], np.arange(len(rows))
+    more = {"n_resamples": _PATCH_RESAMPLES, "random_state": evaluation.protocol["random_state"]}
+    more |= {"fold": evaluation.fold[rows], "predicted": chosen.predicted[rows], "metrics": (metric,)}
+    alone = bootstrap_scores(*known, **more, n_jobs=evaluation.n_jobs)
+    return float((found.standard_error(metric) / alone.standard_error(metric)) ** 2)
 
 
 def _check_power(power, owner):

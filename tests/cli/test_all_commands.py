@@ -13,9 +13,11 @@ from histofeat.features import extract
 #: A wrong value for each option, by its name; of a flag, any value is wrong.
 WRONG = {
     "--aggregate": "x",
+    "--chance": "2",
     "--class-weight": "x",
     "--config": "none.toml",
     "--data": "nowhere",
+    "--difference": "-1",
     "--duplicates": "x",
     "--embeddings": "x",
     "--edges": "x",
@@ -26,6 +28,7 @@ WRONG = {
     "--folds": "1",
     "--format": "x",
     "--gallery": "0",
+    "--half-width": "0",
     "--head": "xgbost",
     "--known-patients": "x",
     "--labels": "nowhere.csv",
@@ -35,6 +38,7 @@ WRONG = {
     "--heads": "xgbost",
     "--input-size": "3",
     "--markdown": "text.txt",
+    "--metric": "x",
     "--min-tissue": "3",
     "--n-jobs": "0",
     "--normalizer": "x",
@@ -110,6 +114,8 @@ def place(cohort, tmp_path_factory):
         for place in range(2 * (role == "test"))
     ]
     (folder / "scores.csv").write_text("\n".join(["patch,score", *rows]))
+    pilot = [f"{row},{row // 4},{['no', 'yes'][row % 2]},{(row * 7 % 10 + row % 2 * 3) / 13:.3f}" for row in range(40)]
+    (folder / "pilot.csv").write_text("\n".join(["path,patient,truth,score", *pilot]))
     words = {
         "audit": [str(cohort.root)],
         "extract": [str(cohort.root), "--features", "color", "-o", "new.parquet"],
@@ -122,6 +128,7 @@ def place(cohort, tmp_path_factory):
         "study leakage": [str(cohort.root), "--features", "color", "--heads", "logistic", "-o", "new"],
         "evaluate": [str(model), str(cohort.root)],
         "score": ["scores.csv", "--protocol", "idc-official"],
+        "power": ["pilot.csv"],
         "info": [str(model)],
         "list": ["heads"],
         "store": [str(store)],

@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from histofeat import IDCPipeline, PatientKFold, cli, evaluate
 from histofeat.datasets import load_breakhis, make_breakhis_cohort
 from histofeat.evaluation import evaluate_predictions, score_breakhis, train_model
+from histofeat.metrics import noise_floor, plan_patients
 from histofeat.models import predict_images
 from histofeat.reporting import write_report
 
@@ -313,3 +314,46 @@ def test_predictions_of_merged_classes_are_merged(table):
 def test_a_missing_table_of_the_truth(table, tmp_path):
     with pytest.raises(ValueError, match=r"none.csv: expected a table.* Correct the path\.$"):
         evaluate_predictions(table, str(tmp_path / "none.csv"))
+
+
+def test_power_says_what_is_noise_and_what_to_test(table, tmp_path, capsys):
+    other = table.assign(model="worse", p_Tumor=1 - table["p_normal"] ** 3)
+    other["p_normal"] = 1 - other["p_Tumor"]
+    pd.concat([table.assign(model="mine"), other.sample(frac=1, random_state=0)]).to_csv(
+        tmp_path / "two.csv", index=False
+    )
+    words = ["power", str(tmp_path / "two.csv"), "--resamples", "200"]
+    assert (
+        cli.main([*words, "--metric", "balanced_accuracy", "--difference", "0.1", "--half-width", "0.1", "--json"]) == 0
+    )
+    numbers = json.loads(capsys.readouterr().out)
+    evaluation = evaluate_predictions(pd.read_csv(tmp_path / "two.csv"), n_resamples=200)
+    floor = noise_floor(evaluation, metric="balanced_accuracy")
+    assert numbers["noise_floor"]["difference"] == pytest.approx(floor.difference)
+    assert numbers["carriers"] == {"normal": 10, "Tumor": 10}
+    wide, apart = numbers["plans"]
+    best = floor.models[0]
+    assert (
+        wide["n_patients"] == plan_patients(evaluation, width=0.2, metric="balanced_accuracy", models=best).n_patients
+    )
+    asked = {"difference": 0.1, "metric": "balanced_accuracy", "models": floor.models}
+    assert apart["n_patients"] == plan_patients(evaluation, **asked).n_patients
+    assert cli.main([*words, "--metric", "brier", "--chance", "0.9"]) == 0
+    printed = capsys.readouterr().out
+    assert "With these 10 test patients a difference in Brier score below" in printed
+    assert "For a difference of 0.01 (90 % power): " in printed
+    assert "Design effect " in printed
+    assert "Only 10 tested patients" in printed
+
+
+def test_power_of_one_model_has_no_floor_and_needs_probabilities(table, tmp_path, capsys):
+    table.to_csv(tmp_path / "one.csv", index=False)
+    assert cli.main(["power", str(tmp_path / "one.csv"), "--resamples", "50"]) == 0
+    assert "Noise floor: not known of a single model." in capsys.readouterr().out
+    assert cli.main(["power", str(tmp_path / "one.csv"), "--resamples", "50", "--difference", "0.1"]) == 2
+    assert "expected 2 models, got 1" in capsys.readouterr().err
+    hard = table.assign(label=np.where(table["p_Tumor"] > 0.5, "Tumor", "normal"))
+    hard.drop(columns=["p_Tumor", "p_normal"]).to_csv(tmp_path / "hard.csv", index=False)
+    assert cli.main(["power", str(tmp_path / "hard.csv"), "--resamples", "50"]) == 2
+    assert "--metric: expected one that these predictions have, got roc_auc, which needs" in capsys.readouterr().err
+    assert cli.main(["power", str(tmp_path / "hard.csv"), "--metric", "balanced_accuracy", "--resamples", "50"]) == 0

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from histofeat.metrics import bootstrap_scores, plan_patients, smallest_detectable_difference, t_interval
+from histofeat.metrics import (
+    bootstrap_scores,
+    design_effect,
+    noise_floor,
+    plan_patients,
+    smallest_detectable_difference,
+    t_interval,
+)
 
 N_PATIENTS = 24
+#: Of the second model, where that of the first is 2: of 49 patients, this pair differs by its noise floor.
+SKILL_AT_THE_FLOOR = 1.7255
 
 
 def draw(n_patients, seed, skills=(2.0, 1.6)):
@@ -80,6 +89,83 @@ def test_the_smallest_difference_is_the_one_that_needs_these_patients(pilot):
     error = pilot.models[0].resamples.minus(pilot.models[1].resamples).standard_error("roc_auc")
     # Of a normal distribution, 0.8 power needs 1.96 + 0.84 standard errors; of t with 15 degrees of freedom some more.
     assert 2.8 < smallest_detectable_difference(pilot) / error < 3.2
+
+
+def test_the_noise_floor_is_of_the_best_two(pilot):
+    y, patients, probas = draw(N_PATIENTS, 0, (2.0, 1.6, 0.4))
+    found = [bootstrap_scores(y, proba, patients, n_resamples=300) for proba in reversed(probas)]
+    three = SimpleNamespace(
+        models=[SimpleNamespace(name=f"m{2 - i}", head="h", resamples=r) for i, r in enumerate(found)]
+    )
+    floor = noise_floor(three)
+    assert (floor.models, floor.n_patients, floor.n_carriers) == (("m0/h", "m1/h"), N_PATIENTS, 16)
+    paired = found[2].minus(found[1])
+    assert floor.standard_error == paired.standard_error("roc_auc")
+    assert floor.difference == smallest_detectable_difference(three, models=floor.models)
+    assert noise_floor(three, metric="brier").models == ("m0/h", "m1/h")  # the lower, the better
+    assert noise_floor(three, models=["m2/h", "m1/h"]).difference > floor.difference
+    shown = f"{floor.difference:.2g}"
+    assert floor.sentence == (
+        f"With these 24 test patients a difference in ROC-AUC below {shown} cannot be told from noise (80 % power)."
+    )
+    assert f"standard error is {floor.standard_error:.2g}, the t test has 15 degrees of freedom" in floor.how
+    assert floor.to_dict()["models"] == ["m0/h", "m1/h"]
+    with pytest.raises(ValueError, match=r"noise_floor.models: expected 2 models, got 1"):
+        noise_floor(SimpleNamespace(models=three.models[:1]))
+    with pytest.raises(ValueError, match=r"noise_floor.metric: expected"):
+        noise_floor(three, metric="auc")
+
+
+def with_patches(own, seed=0):
+    """Predictions of patients whose patches share everything (own=0) or nothing (own=1)."""
+    rng, patients = np.random.default_rng(seed), np.repeat(np.arange(30), 10)
+    y = rng.integers(0, 2, 30)[patients] if own == 0 else rng.integers(0, 2, 300)
+    margin = 1.5 * y + (rng.normal(0, 1, 300) if own else rng.normal(0, 1, 30)[patients])
+    proba = np.column_stack([1 - margin / 10, margin / 10]).clip(0, 1)
+    found = bootstrap_scores(y, proba, patients, n_resamples=300)
+    model = SimpleNamespace(name="m", head="h", resamples=found, proba=proba, predicted=(margin > 5).astype(int))
+    evaluation = SimpleNamespace(models=[model], tested=np.ones(300, bool), fold=np.zeros(300, int), n_jobs=1)
+    evaluation.dataset, evaluation.protocol = SimpleNamespace(y=y), {"random_state": 0}
+    evaluation.positive_last = evaluation
+    return evaluation
+
+
+def test_ten_equal_patches_say_as_much_as_one():
+    for own, effect in ((0, 10), (1, 1)):
+        found = [design_effect(with_patches(own, seed), "m/h") for seed in range(8)]
+        assert np.mean(found) == pytest.approx(effect, rel=0.2)
+    with pytest.raises(ValueError, match=r"design_effect.models: expected names of models"):
+        design_effect(with_patches(1), "other")
+
+
+@pytest.mark.long
+def test_noise_is_not_claimed_and_differences_at_the_floor_are_found():
+    """Two thousand simulated pairs of models, half of them equal, half of them apart by their floor."""
+
+    def pairs(skills):
+        rng, p, differences, floors = np.random.default_rng(1), [], [], []
+        for seed in range(1000):
+            patients = np.repeat(np.arange(49), 10)
+            y = np.where(patients % 3, rng.integers(0, 2, len(patients)), 0)
+            shared = rng.normal(0, 1, 49)[patients] + rng.normal(0, 1, len(y))
+            found = []
+            for skill in skills:
+                own = rng.normal(0, 0.2, 49)[patients] + rng.normal(0, 0.4, len(y))
+                p_1 = 1 / (1 + np.exp(-(skill * (y - 0.5) + shared + own)))
+                proba, more = np.column_stack([1 - p_1, p_1]), {"n_resamples": 300, "random_state": seed}
+                found.append(bootstrap_scores(y, proba, patients, metrics=("roc_auc",), **more))
+            paired = found[0].minus(found[1])
+            p.append(paired.p_value("roc_auc"))
+            differences.append(paired.estimates["roc_auc"])
+            models = [SimpleNamespace(name=f"m{i}", head="h", resamples=each) for i, each in enumerate(found)]
+            floors.append(noise_floor(SimpleNamespace(models=models)).difference)
+        return np.array(p), np.array(differences), np.array(floors)
+
+    p, differences, _ = pairs((2.0, 2.0))
+    assert np.mean(p < 0.05) <= 0.05
+    p, differences, floors = pairs((2.0, SKILL_AT_THE_FLOOR))
+    assert differences.mean() == pytest.approx(floors.mean(), rel=0.02)
+    assert np.mean((p < 0.05) & (differences > 0)) == pytest.approx(0.8, abs=0.03)
 
 
 def test_wrong_goals_are_refused(pilot):
