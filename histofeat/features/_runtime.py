@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import logging
 import pickle
 import re
 import sys
@@ -256,7 +257,8 @@ class _Cluster:
             if not self._stopped and self.client.status == "running":  # an array was on a worker that died, alone
                 self._sent.clear()
                 return self.call(function, args, settings)
-            self.close()  # it would try to connect again, and say so
+            logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it would tell the same in tracebacks
+            self.close()
             remedy = "Start it again and repeat the call: what a store or a folder keeps is not computed again."
             raise _error("a scheduler that stays", f"a lost connection to {self.address}", remedy) from error
         finally:

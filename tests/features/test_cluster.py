@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import warnings
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from histofeat.model_selection import PatientKFold
 
 distributed = pytest.importorskip("distributed")
 LOCAL = "local:2"
+#: A worker in a thread: that is quick.
+IN_A_THREAD = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
@@ -34,8 +37,7 @@ def runtime():
 @pytest.fixture(scope="module")
 def scheduler():
     """The address of a scheduler that somebody else has started, with a worker in a thread: that is quick."""
-    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
-    with distributed.LocalCluster(protocol="tcp", **settings) as cluster:
+    with distributed.LocalCluster(protocol="tcp", **IN_A_THREAD) as cluster:
         yield cluster.scheduler_address
         if cluster.scheduler_address in _runtime._opened:
             _runtime._opened[cluster.scheduler_address].close()
@@ -219,3 +221,19 @@ def test_without_dask(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingExtraError, match=r"expected the package distributed .*histofeat\[cluster\]"):
         Runtime.of(Runtime(cluster="local:1"))
+
+
+class Lost:
+    """What a call becomes when the connection to the scheduler breaks."""
+
+    def result(self, timeout):
+        raise CancelledError
+
+
+def test_a_scheduler_that_is_lost(scheduler, monkeypatch):
+    runtime, connection = Runtime.of(Runtime(cluster=scheduler)), _runtime._opened[scheduler]
+    monkeypatch.setattr(connection.client, "submit", lambda *args, **settings: Lost())
+    monkeypatch.setattr(connection, "_stopped", True)
+    with pytest.raises(ClusterError, match=r"scheduler that stays, got a lost connection to tcp.*Start it again"):
+        runtime.call(square, 3)
+    assert connection.client.status == "closed"
