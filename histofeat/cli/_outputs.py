@@ -13,8 +13,6 @@ from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from histofeat.exceptions import counted
 
 #: Metrics of a table of scores, in its order.
@@ -119,7 +117,7 @@ def absolute(value: Any) -> Any:
     return f"{head}{equals}{Path(file).absolute()}" if found else value
 
 
-def command_words(ctx: typer.Context) -> str:
+def command_words(ctx: Any) -> str:
     """Give the command that repeats a run, with folders by their last name only: results must not tell whose disk."""
     words, named = [ctx.command_path], []
     for parameter in ctx.command.params:

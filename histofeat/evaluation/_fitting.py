@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import joblib
@@ -215,8 +214,8 @@ def fit_all(plans, bank, run):
         with fit.plan.tried():
             known = fit.plan.head_name, run.search, str(run.threshold), run.positive, bank.hashes(fit.plan, fold)
             part = fit.plan.head if hasattr(fit.plan.pipeline, "make_head") else fit.plan.pipeline
-            fitted = partial(run.runtime.call, fit_fold, fold_task(fit.plan, bank, run, fold))
-            kept = take_up(result_file(run, fold, part, *known), fitted)
+            file = result_file(run, fold, part, *known)
+            kept = take_up(file, lambda: run.runtime.call(fit_fold, fold_task(fit.plan, bank, run, fold)))
             n_features, fit.folds[fold], rows = kept
             fit.n_features = n_features or fit.n_features
             for values, some in zip(filled, rows, strict=True):

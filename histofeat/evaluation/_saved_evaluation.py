@@ -41,6 +41,7 @@ from histofeat.evaluation.audit._encoders import walk
 from histofeat.evaluation.audit._findings import AuditReport, Finding
 from histofeat.exceptions import DAMAGED
 from histofeat.metrics import Bootstrap, Score
+from histofeat.model_selection import encode_patients
 from histofeat.models import ImagePredictions
 
 #: Version of the format. Raise it when an older histofeat could misread a newer file.
@@ -233,7 +234,8 @@ def result_file(run: Any, fold: int, part: Any, *known: Any) -> Path | None:
         return None
     try:
         inner = list(run.inner[fold].split(run.splits[fold][0]))
-        rows = run.splits[fold], inner, run.y, run.patients.astype(str), len(run.dataset.target_names)
+        ids, codes = encode_patients(run.patients, len(run.y), "dataset.patients")
+        rows = run.splits[fold], inner, run.y, np.array(ids), codes, len(run.dataset.target_names)
         key = joblib.hash((part, known, rows, _library()))
     except (AttributeError, TypeError, pickle.PicklingError):
         return None

@@ -146,9 +146,8 @@ def write_shard(task: ShardTask) -> Path:
         found = extract(task.families, task.images, **settings)
         lost = {task.patches["path"][row]: printable(why) for row, why in found.failures.items()}
         if lost:
-            first, why = next(iter(lost.items()))
-            words = f"{counted(len(lost), 'image')} left out, the first {first}: {why}"
-            warnings.warn(f"{task.place}: {words}", stacklevel=2)
+            first = ": ".join(next(iter(lost.items())))
+            warnings.warn(f"{task.place}: {counted(len(lost), 'image')} left out, the first {first}", stacklevel=2)
         kept = ~task.patches["path"].isin(lost).to_numpy()
         facts = {"conversions": dict(found.conversions), "failures": list(lost.items())}
         store_shard(task.place, task.key, np.hstack(found.features)[kept], task.patches[kept], **facts)
