@@ -23,6 +23,8 @@ def _load_maker():
 
 maker = _load_maker()
 named = pytest.mark.parametrize("name", maker.NAMES)
+guides = pytest.mark.parametrize("name", maker.GUIDES)
+lessons = pytest.mark.parametrize("name", maker.COURSE)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,10 @@ def committed():
 
 
 def test_every_notebook_has_a_source_and_a_row():
-    assert sorted(path.stem for path in EXAMPLES.glob("*.ipynb")) == sorted(maker.NAMES)
-    assert sorted(path.stem for path in maker.SOURCES.glob("*.py")) == sorted(maker.NAMES)
-    listed = re.findall(r"\[(\w+)\.ipynb\]\(\1\.ipynb\)", (EXAMPLES / "README.md").read_text())
+    for folder, end in ((EXAMPLES, ".ipynb"), (maker.SOURCES, ".py")):
+        found = [path for path in folder.rglob(f"*{end}") if ".ipynb_checkpoints" not in path.parts]
+        assert sorted(path.relative_to(folder).with_suffix("").as_posix() for path in found) == sorted(maker.NAMES)
+    listed = re.findall(r"\[([\w/]+)\.ipynb\]\(\1\.ipynb\)", (EXAMPLES / "README.md").read_text())
     assert sorted(listed) == sorted(maker.NAMES)
 
 
@@ -44,11 +47,11 @@ def test_committed_cells_are_those_of_the_source(committed, name):
     assert [(c.id, c.cell_type, c.source) for c in committed[name].cells] == [
         (c.id, c.cell_type, c.source) for c in built.cells
     ]
-    assert len(built.cells) > 25
+    assert len(built.cells) > 25 if name in maker.GUIDES else 10 <= len(built.cells) <= 20
 
 
 @named
-def test_committed_outputs_are_of_one_clean_run_on_synthetic_pictures(committed, name):
+def test_committed_outputs_are_of_one_clean_run(committed, name):
     notebook = committed[name]
     assert maker.faults(notebook) == []
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
@@ -56,6 +59,11 @@ def test_committed_outputs_are_of_one_clean_run_on_synthetic_pictures(committed,
     assert notebook.metadata == maker.build(name).metadata
     assert all(cell.metadata == {} for cell in notebook.cells)
     assert (EXAMPLES / f"{name}.ipynb").stat().st_size <= maker.MOST_BYTES
+
+
+@guides
+def test_guides_show_synthetic_pictures(committed, name):
+    notebook = committed[name]
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     kinds = [kind for output in shown for kind in output.get("data", {})]
     assert kinds.count("image/svg+xml") >= 1, "figures of the report"
@@ -89,6 +97,18 @@ def test_what_must_not_be_committed_is_found(spoil, expected):
     assert expected in found
 
 
+def test_a_notebook_without_data_of_its_own_may_not_read_any():
+    cells = [nbformat.v4.new_code_cell("cohort = make_cohort(n_patients=4)", id="a", execution_count=1)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert maker.faults(notebook) == []
+    # Letters of a picture are no path.
+    cells[0].outputs.append(nbformat.v4.new_output("display_data", data={"image/png": "iVBO/tmp/aaaa"}))
+    assert maker.faults(notebook) == []
+    cells[0].source = 'cohort = load_idc("idc")'
+    (found,) = maker.faults(notebook)
+    assert "DATA = None" in found
+
+
 def _stream(name, text):
     return nbformat.v4.new_output("stream", name=name, text=text)
 
@@ -104,7 +124,7 @@ def test_cells_of_the_percent_format():
     ]
 
 
-@named
+@guides
 def test_own_data_is_read_where_data_is_set(name, tmp_path):
     from histofeat import make_breakhis_cohort, make_cohort
 
@@ -125,7 +145,7 @@ def test_own_data_is_read_where_data_is_set(name, tmp_path):
     assert seen["EPOCHS"] > 10
 
 
-@named
+@guides
 @pytest.mark.long
 def test_the_notebook_runs_without_a_warning(committed, name, tmp_path):
     pytest.importorskip("keras", reason="keras is not installed")
@@ -138,6 +158,69 @@ def test_the_notebook_runs_without_a_warning(committed, name, tmp_path):
             break
     else:
         pytest.fail("no cell prints the audit")
+
+
+@lessons
+def test_a_lesson_draws_its_cohort_and_checks_three_exercises_or_more(committed, name):
+    cells = [cell.source for cell in committed[name].cells]
+    assert any("cohort(n_patients=" in source for source in cells), "nothing is downloaded or read"
+    assert "*synthetic*" in cells[0]
+    checks = [number for number, source in enumerate(cells) if source.startswith("# Check\n")]
+    assert len(checks) >= 3
+    for number in checks:
+        assert cells[number - 2].split("\n")[0].startswith("## Exercise "), "what is asked"
+        assert re.search(r"^answer = ", cells[number - 1], flags=re.MULTILINE), "what is checked"
+        assert re.search(r"^assert .*\banswer\b", cells[number], flags=re.MULTILINE), "the check"
+
+
+#: For each lesson, a change that makes its claim wrong, and what it says then.
+SPOILT = {
+    "course/1_leak": ("PatchKFold(4), n_resamples", "PatientKFold(4), n_resamples", "the leak should look brilliant"),
+    "course/2_patients": ("[half] = plan.n_patients", "[half] = 24", "0.01 should take far more patients"),
+    "course/3_network": ("= smallest_detectable_difference(evaluation, power=0.8)", "= 0.001", "Compare 0.006"),
+    "course/4_calibration": ('class_weight="balanced"', "class_weight=None", "AssertionError"),
+    "course/5_report": ("pipelines, PatchKFold(4)", "pipelines, PatientKFold(4)", "patients were on both sides"),
+}
+
+
+@lessons
+@pytest.mark.long
+def test_a_lesson_whose_claim_does_not_hold_fails(name, tmp_path):
+    from nbclient.exceptions import CellExecutionError
+
+    _need_openvino(name)
+    right, wrong, words = SPOILT[name]
+    notebook = maker.build(name)
+    assert sum(cell.source.count(right) for cell in notebook.cells) == 1
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(right, wrong)
+    with pytest.raises(CellExecutionError, match=words):
+        maker.execute(notebook, tmp_path)
+
+
+@lessons
+@pytest.mark.long
+def test_a_lesson_runs_and_refuses_no_answer_and_another_answer(committed, name, tmp_path):
+    _need_openvino(name)
+    notebook, cells = maker.build(name), []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if cell.source.startswith("# Check\n"):
+            cells += [nbformat.v4.new_code_cell(_refused(cell.source, wrong)) for wrong in ("None", "type(answer)()")]
+    notebook.cells = cells
+    maker.execute(notebook, tmp_path)
+    assert maker.faults(notebook) == []
+
+
+def _need_openvino(name):
+    if name == "course/3_network":
+        pytest.importorskip("openvino", reason="openvino is not installed")
+
+
+def _refused(check, wrong):
+    """A cell that fails if a check accepts a wrong answer."""
+    tried = "\n".join(f"    {line}" for line in (f"answer = {wrong}", *check.splitlines()))
+    return f"given = answer\ntry:\n{tried}\nexcept Exception:\n    answer = given\nelse:\n    raise ValueError(answer)"
 
 
 def _printed(cell):
