@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from histofeat.model_selection import canonical_patients
 #: Columns that name what a row stands for, best first.
 KEYS = ("path", "slide", "patient")
 _SUFFIX = re.compile(rf"\.(?i:{'|'.join(suffix.lstrip('.') for suffix in IMAGE_SUFFIXES)})$")
-#: What the names of IDC and of BreakHis say: place and class; slide as published.
+#: What names say: place; patient and class of IDC; class and slide, as published, of BreakHis.
 _PLACE = re.compile(r"(?:^|[_/-])x[_-]?(\d+)[_-]?y[_-]?(\d+)")
-_IDC = re.compile(r"(?:^|/)\d+_?idx\d+_?x\d+_?y\d+_?class([01])")
+_IDC = re.compile(r"(?:^|/)(\d+)_?idx\d+_?x(\d+)_?y(\d+)_?class([01])")
 _BREAKHIS = re.compile(r"SOB_([BM])_[A-Z]{1,2}[-_](\d{2}-\d+[A-Z]*)")
 _CLASSES = {"0": "no IDC", "1": "IDC", "B": "benign", "M": "malignant"}
 _IDC_SIZE = 50
@@ -43,8 +44,6 @@ _COLUMNS = {
 }  # fmt: skip
 _TRUE, _FALSE = ["true", "1", "1.0"], ["false", "0", "0.0"]
 _ENDINGS = (".csv", ".tsv", ".txt", ".json", ".parquet")
-#: Lists in a folder that are hold-outs of one data set.
-_LISTS = (r"dsfold\d+\.txt", r"splits_\d+\.csv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +53,13 @@ class SplitTable:
     Parameters
     ----------
     dataset : PatchDataset
-        One row for each name; there need not be images.
+        One row for each name, without images.
     places : DataFrame
         Columns ``hold_out``, ``row`` (of the data set) and ``part``, one of `PARTS` or a fold that is tested in turn.
     labelled : bool
         Whether labels are known; else all rows have the first of two made-up classes.
     repeated : tuple of (str, tuple of str)
         Names that a hold-out lists more than once, and the parts.
-    notes : tuple of str
-        What was guessed.
     """
 
     dataset: PatchDataset
@@ -70,20 +67,19 @@ class SplitTable:
     labelled: bool = True
     repeated: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
-    @property
+    @cached_property
     def folds(self) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
         """Title, training rows and test rows of each fold; validation is trained on, and tested by train."""
         found = []
         for title, part in self.places.groupby("hold_out", sort=False):
             rows = {name: np.unique(its["row"]) for name, its in part.groupby("part")}
             train, validation, test = (rows.get(name, np.arange(0)) for name in PARTS)
-            pairs = [("train | validation", train, validation), ("train | test", np.union1d(train, validation), test)]
-            if len(train) and len(validation) and len(test):
-                pairs[1] = ("train and validation | test", *pairs[1][1:])
+            both = "train and validation" if len(train) and len(validation) else "train"
+            pairs = [(f"{both} | test", np.union1d(train, validation), test), ("train | validation", train, validation)]
             if not {*rows} <= {*PARTS}:
                 others = {name: [its for other, its in rows.items() if other != name] for name in in_order([*rows])}
                 pairs = [(f"{name} is tested", np.concatenate(its), rows[name]) for name, its in others.items()]
-            words = [(": ".join(filter(None, (title, pair[0]))), *pair[1:]) for pair in pairs[::-1]]
+            words = [(": ".join(filter(None, (title, pair[0]))), *pair[1:]) for pair in pairs]
             found += [pair for pair in words if len(pair[1]) and len(pair[2])]
         return tuple(found)
 
@@ -95,8 +91,7 @@ class SplitTable:
             table["label"] = np.array(self.dataset.target_names, dtype=object)[frame["label"]]
         turns = self.places["part"].str.startswith("fold ")
         table["fold" if turns.all() else "part"] = self.places["part"].str.removeprefix("fold ")
-        several = self.places["hold_out"].nunique() > 1
-        return table.assign(fold=self.places["hold_out"]) if several else table
+        return table.assign(fold=self.places["hold_out"]) if self.places["hold_out"].nunique() > 1 else table
 
     def match(self, images: PatchDataset) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
         """Folds as rows of a data set of images, and a note on names without one; refuse sides without any."""
@@ -138,8 +133,7 @@ def read_split(
     Raises
     ------
     DatasetError
-        If a file cannot be read or knows other parts; if there is one part, or one patient; if patients are not known,
-        or a name has two, or two labels; if some files are split and others not.
+        If a file cannot be read or is no split, there is one part or patient, or a name has not one patient and label.
 
     Examples
     --------
@@ -150,7 +144,8 @@ def read_split(
     [('train | test', [0, 1], [2])]
     """
     given = [Path(paths)] if isinstance(paths, str | os.PathLike) else [*map(Path, paths)]
-    tables = {file: _read(file, _part_in(file)) for path in given for file in _lists_in(path)}
+    files = [file for path in given for file in _lists_in(path)]
+    tables = {file: _read(file, _part_in(file) if len(files) > 1 else None) for file in files}
     alone = [str(file) for file, table in tables.items() if table is None]
     if len(alone) == len(tables):
         return None
@@ -164,7 +159,7 @@ def read_split(
 def _lists_in(path: Path) -> list[Path]:
     """Give the lists of a folder that are a split together; itself where it holds none."""
     inside = sorted(file for file in path.glob("*") if file.suffix.lower() in _ENDINGS)
-    groups = [[file for file in inside if re.fullmatch(pattern, file.name)] for pattern in _LISTS]
+    groups = [[one for one in inside if re.fullmatch(name, one.stem)] for name in (r"dsfold\d+", r"splits_\d+")]
     groups.append([file for file in inside if _part_in(file)])
     return next((files for files in groups if len(files) > 1), [path])
 
@@ -181,11 +176,10 @@ def _read(file: Path, part: str | None) -> pd.DataFrame | None:
         return None
     try:
         if file.suffix.lower() == ".json":
-            table = pd.concat(
-                [pd.DataFrame(), *_json_parts(json.loads(table_text(file, "audit")[0]))], ignore_index=True
-            )
+            found = _json_parts(json.loads(table_text(file, "audit")[0]))
+            table = pd.concat([pd.DataFrame(), *found], ignore_index=True)
         else:
-            table = _read_folder(file) if file.is_dir() else _read_table(file)
+            table = _read_folder(file, part) if file.is_dir() else _read_table(file)
     except DAMAGED as error:
         expected = f"{file}: expected a split, got {first_line(error)[:150]}"
         raise DatasetError(f"{expected}. Write a table with the columns path and part.") from error
@@ -194,12 +188,13 @@ def _read(file: Path, part: str | None) -> pd.DataFrame | None:
     return None if not len(table) or not {"part", "fold"} & {*table} else _with_hold_outs(table, file, part)
 
 
-def _read_folder(folder: Path) -> pd.DataFrame:
+def _read_folder(folder: Path, part: str | None) -> pd.DataFrame:
     """Images below the folders of parts, or below a folder that is a part; the folder in it names the class."""
     inside = {entry: its for entry in sorted(folder.iterdir()) if entry.is_dir() and (its := part_named(entry.name))}
+    inside = inside if len({*inside.values()}) > 1 else {folder: part}
     rows = [
         (names := Path(os.path.relpath(entry.path, top)).parts, "/".join((top.name, *names)), its)
-        for top, its in (inside or {folder: part_named(folder.name)}).items()
+        for top, its in inside.items()
         if its
         for entry in walk_files(str(top))
         if is_image_name(entry.name)
@@ -209,8 +204,7 @@ def _read_folder(folder: Path) -> pd.DataFrame:
 
 def _read_table(file: Path) -> pd.DataFrame:
     if file.suffix.lower() == ".parquet":
-        table = pd.read_parquet(file)
-        return _own_names(table if table.index.name is None else table.reset_index())
+        return _own_names(pd.read_parquet(file).reset_index())
     text = table_text(file, "audit")[0]
     first, names = text.partition("\n")[0].strip(), None
     divider = max("|,;\t", key=first.count)
@@ -250,10 +244,8 @@ def _json_names(value: Any) -> pd.DataFrame:
 
 
 def _hits(own: str, columns: list) -> list:
-    named = [str(column) for column in columns]
-    plain = [re.sub(r"[\s.-]+", "_", name.strip().lower()) for name in named]
-    more = _COLUMNS[own].split()
-    return candidates(own, named) or [column for column, name in zip(columns, plain, strict=True) if name in more]
+    plain = {column: re.sub(r"[\s.-]+", "_", str(column).strip().lower()) for column in columns}
+    return candidates(own, [*map(str, columns)]) or [one for one in columns if plain[one] in _COLUMNS[own].split()]
 
 
 def _own_names(table: pd.DataFrame) -> pd.DataFrame:
@@ -270,7 +262,7 @@ def _own_names(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_part(table: pd.DataFrame) -> pd.DataFrame:
-    """Put CLAM's columns of parts, with ids or true and false, below each other; other tables are as they were."""
+    """Put CLAM's columns of parts, with ids or true and false, below each other; other tables stay."""
     named = {column: part for column in table if (part := part_named(str(column)))}
     if len(named) < 2:
         return table
@@ -285,19 +277,21 @@ def _by_part(table: pd.DataFrame) -> pd.DataFrame:
 def _with_hold_outs(table: pd.DataFrame, file: Path, part: str | None) -> pd.DataFrame:
     """Parts by their names here, and the hold-out of each row; without parts the folds take turns."""
     key = next((key for key in KEYS if key in table), "")
-    expected = f"{file}: expected a column path, slide or patient, got"
-    check_rows([not key], [", ".join(table)], expected, "Name one so.")
-    cells = canonical_patients(table["part" if "part" in table else "fold"])
+    check_rows([not key], [", ".join(table)], f"{file}: expected a column path, slide or patient, got", "Name one so.")
+    cells = canonical_patients(table.get("part", table.get("fold")))
     if "part" in table:
         parts = {cell: part_named(cell) or "" for cell in {*cells}}
-        wrong = [cell and not parts[cell] for cell in cells]
-        check_rows(wrong, cells, f"{file}: expected train, validation or test as part, got", "Correct it.")
+        wrong, expected = (
+            [cell and not parts[cell] for cell in cells],
+            "expected train, validation or test as part, got",
+        )
+        check_rows(wrong, cells, f"{file}: {expected}", "Correct it.")
         cells = np.array([parts[cell] for cell in cells], dtype=object)
         if "fold" in table and table["fold"].nunique() > 1 and table[key].duplicated().any():
             table = table.assign(hold_out="fold " + canonical_patients(table["fold"]))
     else:
         cells = np.where(cells == "", "", "fold " + cells)
-    title = table.get("hold_out", pd.Series("", index=table.index)).fillna("")
+    title = table["hold_out"].fillna("") if "hold_out" in table else ""
     return table.assign(part=cells, hold_out=title, source="" if part else file.name)[cells != ""]
 
 
@@ -310,11 +304,13 @@ def split_of(raw: pd.DataFrame, where: str, patients: str | None = None) -> Spli
     if "path" not in raw and numbers["x"].notna().all():  # tiles of slides
         names = names + "_" + numbers["x"].astype(str) + "_" + numbers["y"].astype(str)
     check_rows(names == "", raw.index, f"{where}: expected a name in each row, got none in row", "Fill it in.")
-    idc, breakhis = names.str.extract(_IDC, expand=False), names.str.extract(_BREAKHIS)
+    idc, breakhis = _told(names, _IDC), _told(names, _BREAKHIS)
+    place = idc[[1, 2]].set_axis([0, 1], axis=1) if idc[0].notna().all() else _told(names, _PLACE)
+    published = idc[0].fillna(breakhis[1])
     images = bool(names.str.contains(_SUFFIX).mean() > 0.5)
-    code, _ = pd.factorize(_key(names, base=bool((idc.notna() | breakhis[0].notna()).all())) if images else names)
-    whose = pd.Series(_patients_of(names, breakhis[1], text, patients, images, where), index=raw.index)
-    label = text["label"].mask(text["label"] == "", idc.fillna(breakhis[0]).map(_CLASSES).fillna(""))
+    code, _ = pd.factorize(_key(names, base=bool(published.notna().all())) if images else names)
+    whose = pd.Series(_patients_of(names, published, text, patients, images, where), index=raw.index)
+    label = text["label"].mask(text["label"] == "", idc[3].fillna(breakhis[0]).map(_CLASSES).fillna(""))
     labelled, remedy = bool((label != "").any()), "Fill them all in, or leave the column out."
     check_rows((label == "") & labelled, names, f"{where}: expected a label for each name, got none for", remedy)
     pairs = pd.DataFrame({"row": code, "patient": whose, "label": label}).drop_duplicates()
@@ -322,12 +318,11 @@ def split_of(raw: pd.DataFrame, where: str, patients: str | None = None) -> Spli
     check_rows(pairs["row"].duplicated(), names[pairs.index], expected, "Correct one of the rows.")
     classes = [*in_order(label[label != ""].unique().tolist()), "(no class)", "(no other class)"]
     classes = classes[: max(2, len(classes) - 2)]
-    sizes = numbers["size"].mask(numbers["size"].isna() & idc.notna(), _IDC_SIZE).fillna(1)
-    seen = {axis: pd.to_numeric(names.str.extract(_PLACE)[at], errors="coerce") for at, axis in enumerate("xy")}
+    sizes = numbers["size"].mask(numbers["size"].isna() & idc[0].notna(), _IDC_SIZE).fillna(1)
     frame = pd.DataFrame({"path": names if images else "id " + names, "patient": whose, "name": names, "size": sizes})
     frame = frame.assign(label=label.map(classes.index) if labelled else 0, n_images=numbers["n_images"].fillna(1))
-    frame = frame.assign(**{axis: numbers[axis].fillna(seen[axis]).round() for axis in seen})
-    if (text["slide"] != "").all() and breakhis[1].isna().any():
+    frame["x"], frame["y"] = (numbers[axis].fillna(place[at].astype(float)).round() for at, axis in enumerate("xy"))
+    if (text["slide"] != "").all() and published.isna().any():
         frame["slide"] = text["slide"]
     places = pd.DataFrame({"hold_out": raw["hold_out"], "row": code, "part": raw["part"]})
     _check_parts(places, frame, where)
@@ -342,11 +337,10 @@ def split_of(raw: pd.DataFrame, where: str, patients: str | None = None) -> Spli
 
 
 def _check_parts(places: pd.DataFrame, frame: pd.DataFrame, where: str) -> None:
-    n_parts = places.groupby("hold_out", sort=False)["part"].agg(["nunique", "first"])
-    remedy = "Name the lists of the other parts as well."
-    check_rows(n_parts["nunique"] < 2, n_parts["first"], f"{where}: expected two parts or more, got only", remedy)
+    n_parts, expected = places.groupby("hold_out", sort=False)["part"].agg(["nunique", "first"]), "or more, got only"
+    check_rows(n_parts["nunique"] < 2, n_parts["first"], f"{where}: expected two parts {expected}", "Add the others.")
     one, remedy = frame["patient"].nunique() < 2, "If ids are read wrongly, give the right rule for patients."
-    check_rows([one], frame["patient"][:1], f"{where}: expected two patients or more, got only", remedy)
+    check_rows([one], frame["patient"][:1], f"{where}: expected two patients {expected}", remedy)
 
 
 def _patients_of(names, published, text, patients, images: bool, where: str) -> Any:
@@ -368,6 +362,12 @@ def _patients_of(names, published, text, patients, images: bool, where: str) -> 
     return source if found is None else found
 
 
+def _told(names: pd.Series, pattern: re.Pattern) -> pd.DataFrame:
+    """Groups of an expression in each name; none where the first name has none."""
+    first = names[:1].str.extract(pattern)
+    return names.str.extract(pattern) if first[0].notna().all() else first.reindex(names.index)
+
+
 def _key(names: Any, base: bool = False) -> pd.Series:
     """Names in small letters without the ending of an image, and without folders."""
     plain = pd.Series(names).str.replace("\\", "/").str.replace(_SUFFIX.pattern, "", regex=True).str.lower()
@@ -386,7 +386,7 @@ def published_splits() -> dict[str, dict[str, Any]]:
 
 
 def load_published_split(name: str) -> SplitTable:
-    """Give a split of `published_splits`, with the number of images of each slide of BreakHis.
+    """Give a split of `published_splits`; slides of BreakHis with their number of images.
 
     Examples
     --------

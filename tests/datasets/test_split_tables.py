@@ -103,7 +103,8 @@ def test_folders_of_parts_one_or_several(tmp_path):
     assert [len(rows) for _, *pair in split.folds for rows in pair] == [8, 4, 6, 2]
     several = read_split([root / part for part in PARTS])
     assert sides(several) == sides(split)
-    assert read_split(root / "train" / "class 0") is None
+    # One part alone is data, not a split.
+    assert read_split(root / "train" / "class 0") is read_split(root / "train") is None
 
 
 def test_names_tell_patient_label_and_place(tmp_path):
@@ -121,10 +122,11 @@ def test_names_tell_patient_label_and_place(tmp_path):
 
 def test_folds_take_turns(tmp_path):
     pd.DataFrame({"slide_id": list("abcd"), "fold": [0, 1, 1, ""]}).to_csv(tmp_path / "a.csv", index=False)
-    assert sides(read_split(tmp_path / "a.csv")) == {
-        "fold 1 is tested": (["a"], ["b", "c"]),
-        "fold 0 is tested": (["b", "c"], ["a"]),
-    }
+    split = read_split(tmp_path / "a.csv")
+    expected = {"fold 0 is tested": (["b", "c"], ["a"]), "fold 1 is tested": (["a"], ["b", "c"])}
+    assert list(sides(split).items()) == list(expected.items())
+    split.to_frame().to_csv(tmp_path / "b.csv", index=False)
+    assert sides(read_split(tmp_path / "b.csv")) == expected
 
 
 def test_dsfold_files_are_hold_outs(tmp_path):

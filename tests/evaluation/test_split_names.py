@@ -33,7 +33,7 @@ SCHEMES = {
     "cptac": (lambda n: f"C3L-{n:05}", "{p}-2{k}.svs"),
     "tiles": (lambda n: f"{n:03}", "slide{p}/x{x}_y{y}.png"),
 }
-N_PATIENTS, N_IMAGES = 45, 3
+N_PATIENTS, N_IMAGES = 40, 2
 
 
 def table_of(scheme, seed=0):
@@ -93,7 +93,7 @@ def spelt(table):
 
 def slides(table):
     return table.assign(
-        patient=table["patient"].str.replace(r"\W", "", regex=True) + "_" + (table.index % 3 + 1).astype(str)
+        patient=table["patient"].str.replace(r"\W", "", regex=True) + "_" + (table.index % 2 + 1).astype(str)
     )
 
 

@@ -133,7 +133,7 @@ def _few_patients(split: Split) -> Finding:
 def _told_by_names(split: Split) -> Finding:
     """HF013: a part of the name, such as a site, tells the class of other patients by the rule of HF011."""
     rows, found = np.unique(np.linspace(0, len(split) - 1, _LOOKED_AT).astype(int)), {}
-    some = as_split(split.dataset.subset(rows), [(np.arange(len(rows)),) * 2])
+    some = split if len(rows) == len(split) else as_split(split.dataset.subset(rows), [(np.arange(len(rows)),) * 2])
     words = [re.findall(r"[^\W_]+", _CLASS_IN_NAME.sub(" ", name))[:_N_PARTS] for name in some.dataset.frame["name"]]
     classes = {name.casefold() for name in split.dataset.target_names} | _CLASS_WORDS
     whole = pd.DataFrame(words).fillna("")
