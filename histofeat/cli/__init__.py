@@ -77,8 +77,8 @@ app: typer.Typer = typer.Typer(
     help="Honest baselines on breast histology, by patient: train models, predict with them, evaluate them and other "
     "systems on patients that they have not seen.",
     epilog="Exit status: 0; 1 where images had to be left out, the doctor found a fault, a split has errors, or the "
-    "reader of the output has gone; 2 after one sentence about what is wrong with the input; 130 after Ctrl-C; 143 after "
-    "SIGTERM.",
+    "reader of the output has gone; 2 after one sentence about what is wrong with the input; 130 after Ctrl-C; 143 "
+    "after SIGTERM.",
 )
 #: What typer raises about words that it cannot read; older versions take the class from another package.
 _UsageError = typer.BadParameter.__bases__[0]
@@ -102,8 +102,8 @@ def main(
     -------
     code : int
         0; 1 where `predict` had to leave out images, or a split has errors; 2 after one sentence on stderr about what
-        is wrong with the input. 1 too, without a word, where the reader of the output has gone. 130 after Ctrl-C; SIGTERM raises
-        `SystemExit` with 143.
+        is wrong with the input. 1 too, without a word, where the reader of the output has gone. 130 after Ctrl-C;
+        SIGTERM raises `SystemExit` with 143.
     """
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  (closed by the caller)
     for stream in (sys.stdout, sys.stderr):
