@@ -43,11 +43,8 @@ STRICT = (
     "warnings.filterwarnings('ignore', '__array__ implementation', DeprecationWarning); "
     "warnings.filterwarnings('ignore', category=PendingDeprecationWarning, module='ipykernel')"
 )
-#: What reads images that were not drawn by a program.
-_OWN_DATA = re.compile(
-    r"^DATA\b|\b(?:load_(?:idc|breakhis|image_folder|manifest|embeddings|development_patients)|open_dataset)\(",
-    flags=re.MULTILINE,
-)
+#: What may read images that no program drew: every loader, but for pandas and the text of a file.
+_OWN_DATA = re.compile(r"^DATA\b|(?<!pd\.)\b(?:load|open|read|fetch)_(?!text\b)\w+\(", flags=re.MULTILINE)
 _MARK = re.compile(r"^# %%( \[markdown\])?[ \t]*\n", flags=re.MULTILINE)
 
 

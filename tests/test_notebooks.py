@@ -104,9 +104,12 @@ def test_a_notebook_without_data_of_its_own_may_not_read_any():
     # Letters of a picture are no path.
     cells[0].outputs.append(nbformat.v4.new_output("display_data", data={"image/png": "iVBO/tmp/aaaa"}))
     assert maker.faults(notebook) == []
-    cells[0].source = 'cohort = load_idc("idc")'
-    (found,) = maker.faults(notebook)
-    assert "DATA = None" in found
+    cells[0].source = 'table = pd.read_csv("metrics.csv"); path.read_text()'
+    assert maker.faults(notebook) == []
+    for source in ('cohort = load_idc("idc")', 'tiles = open_slide("slide.tif")', 'DATA = "idc"'):
+        cells[0].source = source
+        (found,) = maker.faults(notebook)
+        assert "DATA = None" in found
 
 
 def _stream(name, text):
