@@ -2,6 +2,7 @@
 # make test     every test, with coverage          make check   style, doctests and the fast tests
 # make reports  every report of reports/ again (ONLY="idc-sample leakage" for some), from the folders that the
 #               environment variables HISTOFEAT_DATA and HISTOFEAT_WEIGHTS name
+# make full     README's results from all of IDC: DATA=dir, its folder (goes on where it was interrupted)
 # make bench    the speed benchmarks               make docs    the site, in docs/_build/html
 # make long     the tests of five seconds or more, which `make test` leaves out
 # make matrix   every head saved and loaded between the oldest and newest packages (minutes, needs pip)
@@ -21,13 +22,16 @@ export TF_CPP_MIN_LOG_LEVEL = 3
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL = report
-.PHONY: report reports test long check bench docs matrix release-check clean
+.PHONY: report reports full test long check bench docs matrix release-check clean
 
 report: .venv/installed
 	$(PY) benchmarks/run_all.py $(OPTIONS)
 
 reports: .venv/installed
 	$(PY) benchmarks/reports.py $(ONLY)
+
+full: .venv/installed
+	HISTOFEAT_FULL="$(DATA)" HISTOFEAT_WEIGHTS="$(or $(WEIGHTS),$(HISTOFEAT_WEIGHTS))" $(PY) benchmarks/reports.py idc-full
 
 test: .venv/installed
 	$(PY) -m ruff check .

@@ -30,13 +30,14 @@ class Material:
 
     @cached_property
     def dataset(self):
-        """The `PatchDataset`."""
+        """The `PatchDataset`; without the official test patients of IDC, since some benchmarks score it."""
         from histofeat.datasets import load_idc, make_cohort
+        from histofeat.studies import development_patients
 
         if self.data is None:
             size = {"n_patients": 6, "patches_per_patient": 25} if self.quick else {}
             return make_cohort(root=self.scratch / "cohort", random_state=0, **size)
-        return load_idc(self.data / "idc" if (self.data / "idc").is_dir() else self.data)
+        return development_patients(load_idc(self.data / "idc" if (self.data / "idc").is_dir() else self.data))
 
     @property
     def label(self) -> str:
