@@ -62,9 +62,8 @@ def audit(
     histofeat audit --registry breakhis-eva
     """
     from histofeat.datasets import csv_text, load_published_split, published_splits, read_split, write_whole
-    from histofeat.evaluation import audit_names, repair_split
 
-    published = published_splits()
+    published = published_splits() if registry else {}
     if registry == "list":
         run.show(published, lambda: print("\n".join(f"{name}: {its['title']}" for name, its in published.items())))
         return
@@ -79,6 +78,8 @@ def audit(
         refuse_first(given, f"{data.data[0]}: expected a split, got data without parts for", "Leave it out.")
         _list_data(data, run)
         return
+    from histofeat.evaluation import audit_names, repair_split
+
     for file in (markdown, fix):
         check_output(file)
     opened = None if images is None else replace(data, data=[images]).open()

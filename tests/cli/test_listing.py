@@ -1,9 +1,14 @@
 """`histofeat audit`, `info`, `list` and `store`."""
 
 import json
+import os
+import re
+import shlex
+import subprocess
 from dataclasses import replace
 from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -154,3 +159,20 @@ def test_wrong_words_about_splits_are_a_sentence(words, message, cohort, tmp_pat
     assert cli.main(["audit", *(str(cohort.root) if word == "DATA" else word for word in words)]) == 2
     assert message in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["names.csv"]
+
+
+def test_the_hook_audits_one_file_at_a_time(tmp_path):
+    text = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text()
+    found = dict(line.strip(" -").split(": ", 1) for line in text.splitlines() if ": " in line and "#" not in line)
+    assert all(
+        re.search(found["files"], name) for name in ("split.csv", "data/splits_0.csv", "dsfold1.txt", "splits.json")
+    )
+    assert not re.search(found["files"], "data/splitting.py")
+    (tmp_path / "histofeat").write_text('#!/bin/sh\n[ "$#" = 2 ] && [ "$2" != bad.csv ]\n')
+    (tmp_path / "histofeat").chmod(0o755)
+    run = {"env": {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, "check": False}
+    codes = [
+        subprocess.run([*shlex.split(found["entry"]), *names], **run).returncode
+        for names in (["a.csv", "b.csv"], ["bad.csv", "a.csv"])
+    ]
+    assert codes == [0, 1]

@@ -200,6 +200,21 @@ def test_the_published_splits_as_they_are_and_repaired():
         assert len(changes) <= 7
 
 
+def test_a_list_of_the_images_of_eva(tmp_path):
+    eva = load_published_split("breakhis-eva")
+    table = eva.to_frame().assign(n=eva.dataset.frame["n_images"])
+    names = [
+        (f"{row.path.replace('_14-', '-14-')}-40-{k:03}.png", row.part)
+        for row in table.itertuples()
+        for k in range(int(row.n))
+    ]
+    lists = pd.DataFrame(names, columns=["path", "part"]).groupby("part")["path"].agg(list)
+    lists.to_json(tmp_path / "eva.json")
+    found = audit_names(read_split(tmp_path / "eva.json")).finding("HF005")
+    assert found.numbers == {"pairs": 4, "images": 91}
+    assert all("of 339 tested images" in words for words in found.offenders)
+
+
 def test_dsfold_lists_have_one_slide_under_two_subtypes(tmp_path):
     slides = [("SOB_M_DC-14-13412", "train"), ("SOB_M_LC-14-13412", "test"), ("SOB_M_DC-14-2523", "train")]
     slides += [("SOB_B_F-14-23060AB", "train"), ("SOB_B_F-14-23060CD", "test"), ("SOB_B_A-14-29960CD", "train")]
