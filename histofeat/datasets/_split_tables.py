@@ -7,7 +7,8 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,6 @@ from histofeat.datasets._positive_class import in_order
 from histofeat.exceptions import DAMAGED, DatasetError, and_more, check_name, first_line, refuse_first
 from histofeat.model_selection import canonical_patients
 
-#: Columns that name what a row stands for, best first.
 KEYS = ("path", "slide", "patient")
 _SUFFIX = re.compile(rf"\.(?i:{'|'.join(suffix.lstrip('.') for suffix in IMAGE_SUFFIXES)})$")
 #: What names say: place; patient and class of IDC; class and slide, as published, of BreakHis.
@@ -110,9 +110,7 @@ class SplitTable:
         return folds, f"Names of the split without an image: {len(missing):,}, such as {first}." * bool(missing)
 
 
-def read_split(
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, patients: str | None = None
-) -> SplitTable | None:
+def read_split(paths: Any, *, patients: str | None = None) -> SplitTable | None:
     """Read a split without its images.
 
     Parameters
@@ -122,8 +120,8 @@ def read_split(
         fold and part; lines ``FILE.png|MAGNIFICATION|FOLD|train or test``; lists whose names tell the part
         (``cases_train.txt``); a folder of these, or of parts. Several files with parts are hold-outs of their own.
     patients : str, optional
-        The patient of each name, see `find_patients`. By default a column, or the names of IDC, BreakHis (the slide as
-        published), TCGA and CAMELYON17, or ids that are no names of images.
+        The patient of each name, see `find_patients`. By default a column, or what names of IDC, BreakHis, TCGA and
+        CAMELYON17 tell, or ids that are no names of images.
 
     Returns
     -------
@@ -172,7 +170,7 @@ def _part_in(file: Path) -> str | None:
 
 def _read(file: Path, part: str | None) -> pd.DataFrame | None:
     """Names of a file or folder with their parts; None where it tells none."""
-    if not file.is_dir() and file.suffix.lower() not in _ENDINGS:
+    if not file.is_dir() and not (file.suffix.lower() in _ENDINGS and file.exists()):
         return None
     try:
         if file.suffix.lower() == ".json":
@@ -180,11 +178,12 @@ def _read(file: Path, part: str | None) -> pd.DataFrame | None:
             table = pd.concat([pd.DataFrame(), *found], ignore_index=True)
         else:
             table = _read_folder(file, part) if file.is_dir() else _read_table(file)
+    except DatasetError:
+        raise
     except DAMAGED as error:
         expected = f"{file}: expected a split, got {first_line(error)[:150]}"
         raise DatasetError(f"{expected}. Write a table with the columns path and part.") from error
-    if part and not {"part", "fold"} & {*table}:
-        table = table.assign(part=part)
+    table = table if not part or {"part", "fold"} & {*table} else table.assign(part=part)
     return None if not len(table) or not {"part", "fold"} & {*table} else _with_hold_outs(table, file, part)
 
 
@@ -291,6 +290,8 @@ def _with_hold_outs(table: pd.DataFrame, file: Path, part: str | None) -> pd.Dat
             table = table.assign(hold_out="fold " + canonical_patients(table["fold"]))
     else:
         cells = np.where(cells == "", "", "fold " + cells)
+    if (cells == "").any():
+        warnings.warn(f"{file}: names in no part, which are left out: {(cells == '').sum():,}.", stacklevel=4)
     title = table["hold_out"].fillna("") if "hold_out" in table else ""
     return table.assign(part=cells, hold_out=title, source="" if part else file.name)[cells != ""]
 

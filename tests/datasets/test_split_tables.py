@@ -122,7 +122,8 @@ def test_names_tell_patient_label_and_place(tmp_path):
 
 def test_folds_take_turns(tmp_path):
     pd.DataFrame({"slide_id": list("abcd"), "fold": [0, 1, 1, ""]}).to_csv(tmp_path / "a.csv", index=False)
-    split = read_split(tmp_path / "a.csv")
+    with pytest.warns(UserWarning, match=r"a\.csv: names in no part, which are left out: 1\."):
+        split = read_split(tmp_path / "a.csv")
     expected = {"fold 0 is tested": (["b", "c"], ["a"]), "fold 1 is tested": (["a"], ["b", "c"])}
     assert list(sides(split).items()) == list(expected.items())
     split.to_frame().to_csv(tmp_path / "b.csv", index=False)
@@ -158,6 +159,7 @@ def test_our_own_file_of_splits(tmp_path):
 def test_no_split_is_none(tmp_path):
     (tmp_path / "a.csv").write_text("path,label\na.png,x\nb.png,y\n")
     (tmp_path / "b.npz").touch()
+    assert read_split(tmp_path / "nowhere.csv") is None
     assert read_split(tmp_path / "a.csv") is read_split(tmp_path / "b.npz") is read_split([tmp_path]) is None
 
 

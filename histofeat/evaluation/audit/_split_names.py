@@ -15,6 +15,7 @@ from histofeat.datasets import PatchDataset, SplitTable, official_roles
 from histofeat.evaluation.audit._audit import audit_split, cheap_findings
 from histofeat.evaluation.audit._findings import AuditReport, Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split, as_split, case_number, list_some, told_share
+from histofeat.exceptions import counted
 from histofeat.features import CNNEmbedding, HistoEmbedding, Runtime
 from histofeat.model_selection import look_alikes, slides_of_one_patient
 from histofeat.models import IDCPipeline
@@ -201,7 +202,7 @@ def repair_split(table: SplitTable) -> tuple[SplitTable, tuple[str, ...]]:
         new = pd.DataFrame({"hold_out": title, "row": rows, "part": parts[chosen]})
         moved = places.assign(to=new["part"].to_numpy(), patient=dataset.patients[rows]).query("part != to")
         for (patient, old, to), its in moved.groupby(["patient", "part", "to"], sort=False):
-            changes.append(f"{title}: {old} -> {to}: {patient} ({len(its)} names)".removeprefix(": "))
+            changes.append(f"{title}: {old} -> {to}: {patient} ({counted(len(its), 'name')})".removeprefix(": "))
         sides.append(new.drop_duplicates())
     return replace(table, places=pd.concat(sides, ignore_index=True), repeated=()), tuple(changes)
 
