@@ -122,7 +122,8 @@ def overlapping(table):
 
 
 def known(table):
-    return table.assign(path="TCGA-A1-A0SB/" + table["path"])
+    barcodes = table["patient"].map(lambda name: f"TCGA-A1-{hashlib.md5(name.encode()).hexdigest()[:4].upper()}/")
+    return table.assign(path=barcodes + table["path"])
 
 
 FAULTS = {
@@ -167,6 +168,19 @@ def test_what_is_found_is_named():
     assert repair_split(split_of(twice, "made.csv"))[1] == (f"{table['path'][0]}: listed once",)
     found = audit_names(split_of(told(table_of("column")), "made.csv")).finding("HF013")
     assert found.offenders == ("part 1 (north, south) tells the class of 100.0%",)
+
+
+def test_names_tell_siblings_that_the_column_of_patients_hides():
+    names = {
+        "TCGA-A1-A0SB": ["TCGA-A1-A0SB-01Z-00-DX1", "TCGA-A1-A0SB-01A-02-TS2"],
+        "patient_012": ["patient_012_node_0", "patient_012_node_4"],
+        "22549": ["SOB_B_A-14-22549AB-40-001.png", "SOB_B_A-14-22549CD-40-001.png"],
+        "8863": ["8863_idx5_x1_y1_class0.png", "8863_idx5_x51_y1_class0.png"],
+    }
+    for number, two in names.items():
+        table = pd.DataFrame({"path": two, "patient": ["p", "q"], "part": ["train", "test"], "hold_out": ""})
+        found = audit_names(split_of(table, "made.csv")).finding("HF005")
+        assert found.offenders == (f"number {number} in fold 1: q tested, p trained on; 1 of 1 tested images",)
 
 
 def test_encoders_and_patients_that_they_know():

@@ -11,7 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from histofeat.datasets import PatchDataset, SplitTable, official_roles
+from histofeat.datasets import PatchDataset, SplitTable, official_roles, patients_by_name
 from histofeat.evaluation.audit._audit import audit_split, cheap_findings
 from histofeat.evaluation.audit._findings import AuditReport, Finding, decide, not_applicable
 from histofeat.evaluation.audit._table_checks import Split, as_split, case_number, list_some, told_share
@@ -93,6 +93,10 @@ def _siblings(table: SplitTable) -> Finding:
     """HF005 by the facts of the names: numbers of cases that are on both sides of a fold under different ids."""
     frame, found, n_images = table.dataset.frame, [], 0
     case = frame["patient"].map({name: case_number(name) for name in frame["patient"].unique()})
+    first = patients_by_name(frame["name"][:1].tolist())
+    if first is not None and first[0] not in frame["patient"].iat[0]:  # the column is not what the names tell
+        told = patients_by_name(frame["name"].tolist())
+        case = case if told is None else pd.Series(told)
     for fold, (_, *sides) in enumerate(table.folds, start=1):
         train, test = (frame["patient"].iloc[rows].groupby(case.iloc[rows]).unique() for rows in sides)
         n_test = frame["n_images"].iloc[sides[1]].groupby(case.iloc[sides[1]]).sum().astype(int)
