@@ -157,10 +157,13 @@ def store_shard(place: Path, key: str, features: np.ndarray, patches: pd.DataFra
     check_rows(
         [not len(patches)], ["none"], f"{expected} a patch or more, got", "Copy its images again, or leave it out."
     )
+    features = np.ascontiguousarray(features)
     record = {"key": key, "n_patches": len(patches), "checksum": hashlib.blake2b(features, digest_size=16).hexdigest()}
     try:
         with write_whole(place, folder=True) as part:
-            np.save(part / _FEATURES, features)
+            with (part / _FEATURES).open("wb") as file:  # `np.save` of an array does not say that a disk is full
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(features))
+                file.write(features)
             patches.to_parquet(part / _PATCHES, index=False)
             (part / _RECORD).write_text(json.dumps(record | facts, indent=1), encoding="utf-8")
     except FileExistsError:

@@ -165,19 +165,17 @@ def test_an_image_that_cannot_be_read_is_refused_or_left_out(tmp_path):
         [write_shard(task) for task in tasks]
 
 
-def test_a_full_disk_keeps_what_is_finished(small, tmp_path, monkeypatch):
-    tasks, save = shard_tasks(small, ["gray"], tmp_path / "out"), np.save
+def test_a_full_disk_keeps_what_is_finished(small, tmp_path):
+    resource = pytest.importorskip("resource")
+    tasks, before = shard_tasks(small, ["gray"], tmp_path / "out"), resource.getrlimit(resource.RLIMIT_FSIZE)
     write_shard(tasks[0])
-
-    def full(file, array):
-        save(file, array[:3])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "save", full)
-    with pytest.raises(OSError, match="00001: expected a place that can be written, got No space left on device"):
-        write_shard(tasks[1])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))  # in the middle of a matrix of eight rows
+    try:
+        with pytest.raises(OSError, match="00001: expected a place that can be written, got File too large"):
+            write_shard(tasks[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["00000", "shards.json"]
-    monkeypatch.undo()
     assert [write_shard(task).name for task in tasks][-1] == "00005"
     assert len(open_features(tmp_path / "out")) == 48
 
