@@ -181,6 +181,11 @@ def test_names_tell_siblings_that_the_column_of_patients_hides():
         table = pd.DataFrame({"path": two, "patient": ["p", "q"], "part": ["train", "test"], "hold_out": ""})
         found = audit_names(split_of(table, "made.csv")).finding("HF005")
         assert found.offenders == (f"number {number} in fold 1: q tested, p trained on; 1 of 1 tested images",)
+        others = [two[0].replace(number[-3:], digits) for digits in ("777", "666")]
+        more = table.assign(path=others, patient=["r", "s"])
+        repaired, changes = repair_split(split_of(pd.concat([table, more], ignore_index=True), "made.csv"))
+        assert audit_names(repaired).errors == ()
+        assert len(changes) == 1
 
 
 def test_encoders_and_patients_that_they_know():

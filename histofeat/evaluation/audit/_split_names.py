@@ -92,11 +92,7 @@ def audit_names(
 def _siblings(table: SplitTable) -> Finding:
     """HF005 by the facts of the names: numbers of cases that are on both sides of a fold under different ids."""
     frame, found, n_images = table.dataset.frame, [], 0
-    case = frame["patient"].map({name: case_number(name) for name in frame["patient"].unique()})
-    first = patients_by_name(frame["name"][:1].tolist())
-    if first is not None and first[0] not in frame["patient"].iat[0]:  # the column is not what the names tell
-        told = patients_by_name(frame["name"].tolist())
-        case = case if told is None else pd.Series(told)
+    case = _cases(frame)
     for fold, (_, *sides) in enumerate(table.folds, start=1):
         train, test = (frame["patient"].iloc[rows].groupby(case.iloc[rows]).unique() for rows in sides)
         n_test = frame["n_images"].iloc[sides[1]].groupby(case.iloc[sides[1]]).sum().astype(int)
@@ -111,6 +107,16 @@ def _siblings(table: SplitTable) -> Finding:
     )
     otherwise, unseen = "No number is on both sides of a fold under different ids.", "ids that share no number."
     return decide("HF005", found, detail, otherwise, unseen, pairs=len(found), images=n_images)
+
+
+def _cases(frame: pd.DataFrame) -> pd.Series:
+    """Number of the case of each row, by its patient, or by its name where the column of patients is another."""
+    first = patients_by_name(frame["name"][:1].tolist())
+    if first is not None and first[0] not in frame["patient"].iat[0]:
+        told = patients_by_name(frame["name"].tolist())
+        if told is not None:
+            return pd.Series(told)
+    return frame["patient"].map({name: case_number(name) for name in frame["patient"].unique()})
 
 
 def _known_by_id(split: Split, record: Any) -> Finding:
@@ -194,7 +200,7 @@ def repair_split(table: SplitTable) -> tuple[SplitTable, tuple[str, ...]]:
     >>> audit_names(repaired).finding("HF005").status, len(changes)
     ('passed', 4)
     """
-    dataset, group = table.dataset, _persons(table.dataset.patients)
+    dataset, group = table.dataset, _persons(table.dataset.frame)
     sides, changes = [], [f"{name}: listed once" for name, parts in table.repeated if len(set(parts)) == 1]
     for title, places in table.places.groupby("hold_out", sort=False):
         parts, part = np.unique(places["part"], return_inverse=True)
@@ -211,14 +217,15 @@ def repair_split(table: SplitTable) -> tuple[SplitTable, tuple[str, ...]]:
     return replace(table, places=pd.concat(sides, ignore_index=True), repeated=()), tuple(changes)
 
 
-def _persons(patients: np.ndarray) -> np.ndarray:
-    """Number of each row's person, as far as ids tell."""
-    code, ids = pd.factorize(patients)
+def _persons(frame: pd.DataFrame) -> np.ndarray:
+    """Number of each row's person, as far as ids and names tell."""
+    code, ids = pd.factorize(frame["patient"])
+    cases = len(ids) + pd.factorize(_cases(frame))[0]
     links = [*look_alikes(ids), *slides_of_one_patient(list(ids)).values()]
     number = {name: at for at, name in enumerate(ids)}
-    cases = len(ids) + pd.factorize(np.array([case_number(name) for name in ids], dtype=object))[0]
-    pairs = [*enumerate(cases), *((number[names[0]], number[other]) for names in links for other in names[1:])]
-    edges = coo_matrix((np.ones(len(pairs)), np.transpose(pairs)), shape=(2 * len(ids),) * 2)
+    pairs = [(number[names[0]], number[other]) for names in links for other in names[1:]]
+    pairs += np.unique(np.column_stack([code, cases]), axis=0).tolist()
+    edges = coo_matrix((np.ones(len(pairs)), np.transpose(pairs)), shape=(cases.max() + 1,) * 2)
     return connected_components(edges, directed=False)[1][code]
 
 
