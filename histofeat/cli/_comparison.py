@@ -14,14 +14,15 @@ from typing import Any
 import typer
 
 from histofeat.cli._options import DataOptions, EncoderOptions, RunOptions, argument, flag, group, option
-from histofeat.cli._outputs import command_words, say_dataset
-from histofeat.exceptions import counted, first_line
+from histofeat.cli._outputs import command_words, default_output, device_words, say_dataset
+from histofeat.exceptions import check_that, counted, first_line
 from histofeat.metrics import rule_examples
 from histofeat.studies import SETS
 
 #: Written out, for to import them takes longer than `--help` may take.
 _HEADS = "xgboost, svm, logistic, random_forest, vote, late_vote, stacking, knn, qda"
 _DEFAULT_SETS = "color,lbp,haralick,handcrafted,cnn,everything,histo,with_histo"
+_HEADS_OF = "xgboost,svm"
 #: Of a quick run.
 QUICK_COHORT, _QUICK_TREES = {"n_patients": 15, "patches_per_patient": 20}, 50
 #: Columns on the screen.
@@ -35,13 +36,18 @@ class ModelOptions:
     """What is compared."""
 
     features: option(str, "LIST", f"Separated by commas, {SETS}.") = _DEFAULT_SETS
-    heads: option(str, "LIST", f"Heads of these sets and of embeddings: {_HEADS}.") = "xgboost,svm"
+    heads: option(str, "LIST", f"Heads of these sets and of embeddings: {_HEADS}.") = _HEADS_OF
     pipeline: option(_Several, "NAME=MODULE:OBJECT", f"A classifier, also of this folder; repeatable; {_ITS_X}") = None
     embeddings: option(_Several, "NAME=FILE", "Embeddings of the same patches; repeatable.") = None
     predictions: option(_Several, "NAME=FILE", "Probabilities by another system; repeatable.") = None
     quick: flag("--quick", "Fewer patches and trees, to see that everything works.") = False
+    ladder: flag("--ladder", "Rows that any model should beat, from guessing to an encoder, beside yours.") = False
 
     def __post_init__(self) -> None:
+        if self.ladder:
+            one, fits = "logistic, one head for all rows of --ladder", self.heads in ("logistic", _HEADS_OF)
+            check_that("--heads", self.heads, fits, one, "Leave it out.")
+            vars(self).update(heads="logistic", features=self.features.replace(_DEFAULT_SETS, ""))
         for name in ("embeddings", "predictions"):
             for word in getattr(self, name) or ():
                 if not (re.match("[^=]+=.", word) and Path(word.split("=", 1)[1]).exists()):
@@ -52,19 +58,21 @@ class ModelOptions:
         from histofeat.studies import FEATURE_SETS, make_pipelines
 
         families = [family for name in split_list(self.features) for family in FEATURE_SETS.get(name, ())]
-        params, n_trees = network.params(families), _QUICK_TREES if self.quick else None
+        params, n_trees = network.params(families + ["cnn"] * self.ladder), _QUICK_TREES if self.quick else None
         settings = {"network": params, "n_trees": n_trees, "random_state": seed}
         sets = make_pipelines(split_list(self.features), split_list(self.heads), **settings)
         return [*sets, *map(_imported, self.pipeline or ())]
 
-    def on_embeddings(self, dataset: Any, seed: int) -> list[tuple[str, Any]]:
-        """Give (name, pipeline) for the columns of the data, if there are some, files of embeddings, and heads."""
+    def on_data(self, dataset: Any, network: EncoderOptions, seed: int) -> list[tuple[str, Any]]:
+        """Give (name, pipeline) for the rows of a ladder, columns of the data, files of embeddings, and heads."""
         from histofeat import IDCPipeline, load_embeddings
+        from histofeat.studies import ladder_pipelines
 
         files = [word.split("=", 1) for word in self.embeddings or ()]
         sets, heads = [(dataset.name, dataset)] if dataset.lacks_images else [], split_list(self.heads)
         sets += [(name, load_embeddings(file, labels=dataset, name=name)) for name, file in files]
-        return [(name, IDCPipeline([rows], head, random_state=seed)) for name, rows in sets for head in heads]
+        fixed = ladder_pipelines(dataset, network=network.params(["cnn"])) if self.ladder else []
+        return fixed + [(name, IDCPipeline([rows], head, random_state=seed)) for name, rows in sets for head in heads]
 
     def given(self, dataset: Any, whole: Any) -> dict[str, Any]:
         """Give the probabilities in every file of predictions, of rows (n,) that are among all rows of their data."""
@@ -87,6 +95,8 @@ class ProtocolOptions:
         int | None, "N", "Train on at most N patches of a patient, for data that memory cannot hold."
     ) = None
     inner_patches: option(int, "N", "At most N patches of a patient in inner fits, which choose thresholds.") = 300
+    split: option(Path | None, "FILE", "Test as this split does, in any form that `histofeat audit` reads.") = None
+    margin: option(float, "D", "With --ladder: the largest loss of ROC-AUC that does not matter.") = 0.01
     threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {rule_examples()}.") = "f1"
     plan: option(Path | None, "FILE", "Differences planned before any score, by histofeat.metrics.write_plan.") = None
     known_patients: option(str, "NAME", "Patients that an encoder knows: skip its sets, or leave_out for all.") = "skip"
@@ -95,13 +105,14 @@ class ProtocolOptions:
 
     def settings(self, seed: int) -> dict[str, Any]:
         """Give arguments of `evaluate`, checked as far as that takes no data."""
-        from histofeat.exceptions import check_name, check_whole
+        from histofeat.exceptions import check_name, check_real, check_whole
         from histofeat.metrics import parse_rule, read_plan
         from histofeat.model_selection import LimitedTraining, PatientKFold, RepeatedPatientKFold
 
         parse_rule(self.threshold)
         for name, least, usual in (("folds", 2, 5), ("resamples", 0, 2000), ("inner_patches", 1, 300)):
             check_whole(f"--{name.replace('_', '-')}", getattr(self, name), least, f"Use {usual}.")
+        check_real("--margin", self.margin, "above 0", lambda value: value > 0, "Use 0.01.")
         check_name("--known-patients", self.known_patients, ("skip", "leave_out"))
         several = RepeatedPatientKFold(self.folds, self.repeats, seed) if self.repeats > 1 else None
         cv = several or PatientKFold(self.folds, random_state=seed)
@@ -113,6 +124,19 @@ class ProtocolOptions:
         found = {"cv": cv, "n_resamples": self.resamples}
         found["inner_cv"] = LimitedTraining(PatientKFold(3), self.inner_patches)
         return found | {"random_state": seed, "threshold": self.threshold, "plan": plan}
+
+    def of_split(self, dataset: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        """Give the folds of --split as an argument of `evaluate`, and words for the protocol."""
+        from histofeat.datasets import read_split
+
+        if self.split is None:
+            return {}, {}
+        split = read_split(self.split)
+        if split is None:
+            raise ValueError(f"--split: expected a split, got {str(self.split)!r}. Add a column of parts or folds.")
+        folds, note = split.match(dataset)
+        tests = [fold for (title, *_), fold in zip(split.folds, folds, strict=True) if title.endswith("test")]
+        return {"cv": tests or folds}, {"split": f"{self.split.name}. {note}".removesuffix(". ")}
 
 
 @dataclass(frozen=True)
@@ -168,13 +192,13 @@ def compare(
     --------
     histofeat compare --quick
     histofeat compare idc --features handcrafted,histo --heads logistic,xgboost --n-jobs -1
-    histofeat compare breakhis --magnification 100 --output out
     histofeat compare uni.parquet --patients tcga --heads logistic,xgboost
+    histofeat compare idc --ladder --split my_split.csv --embeddings uni=uni.parquet
     histofeat compare idc --embeddings uni=uni.parquet --predictions net=scores.csv --pipeline own=my_models:pipeline
     """
     from histofeat.features import leave_out_unreadable
     from histofeat.reporting import describe_environment
-    from histofeat.studies import development_patients
+    from histofeat.studies import LADDER_SEARCH, development_patients
 
     pipelines, settings = models.pipelines(network, run.seed), protocol.settings(run.seed)
     page.check(page.output)
@@ -186,22 +210,21 @@ def compare(
             dataset = development_patients(whole, quick=True, random_state=run.seed)
         if dataset.lacks_images and models.features == _DEFAULT_SETS:  # nobody asked for sets that need pixels
             pipelines = replace(models, features="").pipelines(network, run.seed)
-        pipelines += models.on_embeddings(dataset, run.seed)
+        pipelines = models.on_data(dataset, network, run.seed) + pipelines
         if not pipelines:
             raise ValueError("--features: expected a set, a pipeline or embeddings, got none. Leave the option out.")
         dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
-        output = page.output or _default_output(ctx, dataset.name)
+        output = page.output or default_output(ctx, dataset.name)
         page.check(output, dataset)
-        given = models.given(dataset, whole)
+        given, (folds, words) = models.given(dataset, whole), protocol.of_split(dataset)
         if not run.json:
             say_dataset(dataset)
-        evaluation = _evaluate(dataset, pipelines, protocol, settings, runtime)
-        for name, proba in given.items():
-            evaluation = evaluation.add_predictions(name, proba)
         if models.quick:
             few = f"{len(dataset):,} of {counted(len(whole), 'patch')}"
-            quick = f"{few}, {counted(len(set(dataset.patients)), 'patient')}, and {_QUICK_TREES} trees."
-            evaluation = replace(evaluation, protocol={**evaluation.protocol, "quick": quick})
+            words["quick"] = f"{few}, {counted(len(set(dataset.patients)), 'patient')}, and {_QUICK_TREES} trees."
+        settings |= {"search": LADDER_SEARCH if models.ladder else None, **folds}
+        evaluation = _evaluate(dataset, pipelines, protocol, settings, runtime)
+        evaluation = _completed(evaluation, given, words, models.ladder and pipelines, protocol.margin)
         _keep(evaluation, output, run)
         panel = None if page.no_shortcuts or dataset.lacks_images else _shortcuts(evaluation, runtime)
         environment = describe_environment(device=device_words(evaluation, pipelines))
@@ -294,12 +317,6 @@ def open_runtime(ctx: typer.Context, run: RunOptions, on_error: str | None, *, u
     return runtime
 
 
-def _default_output(ctx, name):
-    """Give <dataset>-<time> in the folder of reports."""
-    word = "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
-    return Path(ctx.obj["reports"]) / f"{word}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
-
-
 def _evaluate(dataset, pipelines, protocol, settings, runtime):
     """Evaluate the pipelines; those whose encoder knows patients of the data set are skipped where that is asked."""
     from histofeat.evaluation import AuditPolicy, NotRun, evaluate, find_known_patients
@@ -319,6 +336,16 @@ def _evaluate(dataset, pipelines, protocol, settings, runtime):
     heads = [(name, str(getattr(pipeline, "head", "pipeline"))) for name, pipeline in pipelines]
     skipped = [NotRun(name, head, reasons[name]) for name, head in heads if name in reasons]
     return replace(evaluation, not_run=(*evaluation.not_run, *skipped))
+
+
+def _completed(evaluation, given, words, ladder, margin):
+    """Add the predictions that were given, words on the split, and what a ladder of these pipelines needs."""
+    from histofeat.studies import as_ladder
+
+    for name, proba in given.items():
+        evaluation = evaluation.add_predictions(name, proba)
+    evaluation = replace(evaluation, protocol={**evaluation.protocol, **words})
+    return as_ladder(evaluation, ladder, margin=margin) if ladder else evaluation
 
 
 def _keep(evaluation, output, run):
@@ -342,17 +369,6 @@ def _knowing_words(known):
     )
 
 
-def device_words(evaluation, pipelines) -> str:
-    """Say what each network ran on; the CPU where none ran."""
-    ran, notes = {model.name for model in evaluation.models}, {}
-    for name, pipeline in pipelines:
-        for family in pipeline.families() if name in ran and hasattr(pipeline, "families") else ():
-            if hasattr(family, "engine_note_"):
-                named = f"cnn ({family.encoder})" if family.family == "cnn" else family.family
-                notes.setdefault(family.engine_note_, {})[named] = None
-    return " ".join(f"{', '.join(families)}: {note}" for note, families in notes.items()) or "CPU"
-
-
 def _shortcuts(evaluation, runtime):
     from histofeat.studies import panel_of
 
@@ -374,7 +390,8 @@ def _print(evaluation, record, page, *, stored):
     frame = evaluation.to_frame().filter(items=_SHOWN)
     print(f"{title}, out of fold\n{frame.to_string(index=False, float_format='{:.3f}'.format)}")
     blind = evaluation.dataset.lacks_images and "not applicable without images: shortcuts, gallery"
-    print(*filter(None, (*record["answer"]["sentences"], blind, evaluation.protocol["registered"])), sep="\n")
+    floor = record.get("ladder", {}).get("noise_floor", {}).get("sentence")
+    print(*filter(None, (*record["answer"]["sentences"], blind, floor, evaluation.protocol["registered"])), sep="\n")
     counts = ", ".join(f"{family} {count:,}" for family, count in evaluation.computed.items())
     rest = stored and any(count < len(evaluation.dataset) for count in evaluation.computed.values())
     print(f"networks: {record['environment']['device']}")

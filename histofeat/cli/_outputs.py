@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,23 @@ def command_words(ctx: Any) -> str:
                 text = re.sub(r"[^=]*[/\\]", "", text)
             named += [parameter.opts[0]] if each is True else [parameter.opts[0], text]
     return " ".join(words + named)
+
+
+def device_words(evaluation: Any, pipelines: Any) -> str:
+    """Say what each network ran on; the CPU where none ran."""
+    ran, notes = {model.name for model in evaluation.models}, {}
+    for name, pipeline in pipelines:
+        for family in pipeline.families() if name in ran and hasattr(pipeline, "families") else ():
+            if hasattr(family, "engine_note_"):
+                named = f"cnn ({family.encoder})" if family.family == "cnn" else family.family
+                notes.setdefault(family.engine_note_, {})[named] = None
+    return " ".join(f"{', '.join(families)}: {note}" for note, families in notes.items()) or "CPU"
+
+
+def default_output(ctx: Any, name: str) -> Path:
+    """Give <dataset>-<time> in the folder of reports."""
+    word = "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+    return Path(ctx.obj["reports"]) / f"{word}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
 
 
 def say_dataset(dataset: Any) -> None:

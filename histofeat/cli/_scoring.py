@@ -15,7 +15,7 @@ _OF = {
 }
 _OF["idc-official"] = ("data", "threshold", "allow_missing_patients")
 #: What `power` plans for, where nothing is asked: half-widths of an interval, and differences.
-_GOALS = (0.05, 0.02, 0.01), (0.05, 0.02, 0.01)
+_GOALS = (0.05, 0.02, 0.01)
 _Predictions = argument(
     Path,
     "PREDICTIONS",
@@ -91,7 +91,6 @@ def power(
     metric: option(str, "NAME", "Of roc_auc, average_precision, balanced_accuracy, f1 and others.") = "roc_auc",
     half_width: option(list[float] | None, "W", "Plan for an interval of ± W; may be repeated.") = None,
     difference: option(list[float] | None, "D", "Plan to find a difference of two models; may be repeated.") = None,
-    chance: option(float, "P", "How often a difference of this size is found.") = 0.8,
     output: option(Path | None, "FILE.json", "Also write the numbers here.", "--output", "-o") = None,
     resamples: option(int, "N", "Resamples of the patients.") = 2000,
 ) -> None:
@@ -107,78 +106,61 @@ def power(
     histofeat power out --model handcrafted/logistic --model histo/logistic --difference 0.01
     histofeat power scores.csv --patients "^([0-9]+)_" --half-width 0.02
     """
+    from histofeat.exceptions import check_name, check_real
+    from histofeat.metrics import METRICS
+
     check_output(output)
+    check_name("--metric", metric, METRICS)
+    goals = {"half_width": half_width or [], "difference": difference or []}
+    for name, size in ((name, size) for name, sizes in goals.items() for size in sizes):
+        check_real(f"--{name.replace('_', '-')}", size, "above 0", lambda value: value > 0, "Use 0.02.")
     pilot = _read(predictions, {name: value for name, value in vars(table).items() if value}, run, resamples, "power")
-    goals = (half_width or (), difference or ()) if half_width or difference else _GOALS
-    numbers = _planned(pilot, metric, goals, chance, asked=bool(difference))
+    goals = goals if half_width or difference else dict.fromkeys(goals, _GOALS)
+    numbers = _planned(pilot, metric, goals, two=bool(difference) or len(pilot.models) > 1)
     numbers = {"histofeat": histofeat.__version__, "predictions": predictions.name, **numbers}
     give(run, numbers, lambda: _show_plan(predictions.name, numbers), output)
 
 
-def _planned(pilot, metric, goals, power, *, asked):
-    """Give the numbers of `power`: of the best model, of the noise floor, and plans for widths and differences."""
+def _planned(pilot, metric, goals, *, two):
+    """Give the numbers of `power`: of the best model, of the noise floor of two, and plans for their goals."""
     import numpy as np
 
-    from histofeat.exceptions import check_name
-    from histofeat.metrics import METRIC_RECORDS, METRICS, design_effect, noise_floor, plan_patients
+    from histofeat.metrics import METRIC_RECORDS, design_effect, noise_floor, plan_patients
 
-    check_name("--metric", metric, METRICS)
     sign = 1 if METRIC_RECORDS[metric].higher_is_better else -1
     best = max(pilot.models, key=lambda model: np.nan_to_num(sign * model.scores[metric].value, nan=-np.inf))
     if not np.isfinite(best.scores[metric].value):
-        raise ValueError(
-            f"--metric: expected one that these predictions have, got {metric}, which needs probabilities. "
-            "Use balanced_accuracy."
-        )
-    name, (low, high) = f"{best.name}/{best.head}", best.scores[metric].ci95
-    plans = [
-        {"goal": "half-width", "size": size, **asdict(plan_patients(pilot, width=2 * size, metric=metric, models=name))}
-        for size in goals[0]
-    ]
-    floor = None
-    if asked or len(pilot.models) > 1:
-        floor = noise_floor(pilot, metric=metric, power=power)
-        more = {"metric": metric, "power": power, "models": floor.models}
-        plans += [
-            {"goal": "difference", "size": size, **asdict(plan_patients(pilot, difference=size, **more))}
-            for size in goals[1]
-        ]
-    carriers = pilot.dataset.frame[pilot.tested].groupby("label")["patient"].nunique()
-    return {
-        "metric": metric,
-        "n_patients": best.resamples.n_patients,
-        "carriers": {pilot.labels[code]: int(n) for code, n in carriers.items()},
-        "n_patches": int(pilot.tested.sum()),
-        "model": {"name": best.name, "score": best.scores[metric].to_dict(), "half_width": (high - low) / 2},
-        "design_effect": design_effect(pilot, name, metric),
-        "noise_floor": floor and floor.to_dict(),
-        "plans": plans,
-        "notes": [*filter(None, (pilot.caution, pilot.protocol["registered"]))],
-    }
+        got = f"--metric: expected one that these predictions have, got {metric}, which needs probabilities"
+        raise ValueError(f"{got}. Use balanced_accuracy.")
+    name, floor = f"{best.name}/{best.head}", noise_floor(pilot, metric=metric) if two else None
+    asked = [("half-width", size, {"width": 2 * size, "models": name}) for size in goals["half_width"]]
+    pair = {"models": floor and floor.models}
+    asked += [("difference", size, {"difference": size, **pair}) for size in goals["difference"] if floor]
+    plans = [{"of": of, "size": size, **asdict(plan_patients(pilot, metric=metric, **how))} for of, size, how in asked]
+    tested = pilot.dataset.frame[pilot.tested]
+    carriers = tested.groupby("label")["patient"].nunique()
+    found = {"metric": metric, "n_patches": len(tested), "n_patients": best.resamples.n_patients}
+    found["carriers"] = {pilot.labels[code]: int(n) for code, n in carriers.items()}
+    found |= {"model": best.name, "score": best.scores[metric].to_dict(), "plans": plans}
+    found |= {"design_effect": design_effect(pilot, name, metric), "noise_floor": floor and floor.to_dict()}
+    return {**found, "notes": [*filter(None, (pilot.caution, pilot.protocol["registered"]))]}
 
 
 def _show_plan(name, numbers):
-    from histofeat.exceptions import counted
     from histofeat.metrics import METRIC_RECORDS
 
     carriers = ", ".join(f"{n:,} with {label}" for label, n in numbers["carriers"].items())
-    patients = counted(numbers["n_patients"], "patient")
-    print(f"{name}: {counted(numbers['n_patches'], 'patch')} of {patients} ({carriers})")
-    model, floor = numbers["model"], numbers["noise_floor"]
-    value, ends = cells(model["score"])
-    words = METRIC_RECORDS[numbers["metric"]].words
-    print(f"{model['name']}: {words} {value} (95 % interval {ends}, half-width {model['half_width']:.3f})")
-    effect, n = numbers["design_effect"], numbers["n_patches"] / numbers["design_effect"]
-    print(f"Design effect {effect:.1f}: the patches say as much as {n:,.0f} of as many patients.")
-    none = "Noise floor: not known of a single model. Give predictions of two, or repeat --model."
+    print(f"{name}: {numbers['n_patches']:,} patches; {numbers['n_patients']:,} patients ({carriers})")
+    (value, ends), floor, effect = cells(numbers["score"]), numbers["noise_floor"], numbers["design_effect"]
+    print(f"{numbers['model']}: {METRIC_RECORDS[numbers['metric']].words} {value} (95 % interval {ends})")
+    single = f"{numbers['n_patches'] / effect:,.0f}"
+    print(f"Design effect {effect:.1f}: the patches say as much as {single} of as many patients.")
+    none = "Noise floor: not known of a single model. Give predictions of two."
     print(f"{floor['sentence']} {floor['how']}" if floor else none)
     for plan in numbers["plans"]:
-        goal = f"a half-width of {plan['size']:g}"
-        if plan["goal"] == "difference":
-            goal = f"a difference of {plan['size']:g} ({100 * floor['power']:g} % power)"
-        low, high = plan["n_patients_ci95"]
-        needed = f"{plan['n_patients']:,} patients ({low:,} to {high:,}), {plan['n_carriers']:,} with the rarest class"
-        print(f"For {goal}: {needed}.")
+        chance = " (80 % power)" * (plan["of"] == "difference")
+        ends, carriers = "{:,} to {:,}".format(*plan["n_patients_ci95"]), f"{plan['n_carriers']:,} carriers"
+        print(f"For a {plan['of']} of {plan['size']:g}{chance}: {plan['n_patients']:,} patients ({ends}), {carriers}.")
     print(*(f"- {note}" for note in numbers["notes"]), sep="\n")
 
 

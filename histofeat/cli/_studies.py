@@ -180,8 +180,10 @@ def _run(study, ctx, run, output, data, own):
     run.show({"results": findings.results, "report": str(page)}, lambda: print(f"report: {page}"))
 
 
-_Models = group(ModelOptions, without=["embeddings", "predictions", "quick"], features="handcrafted")
-_Protocol = group(ProtocolOptions, without=["folds", "repeats", "known_patients", "retrain_encoder", "cross_fit"])
+_Models = group(ModelOptions, without=["embeddings", "predictions", "quick", "ladder"], features="handcrafted")
+_Protocol = group(
+    ProtocolOptions, without=["split", "margin", "folds", "repeats", "known_patients", "retrain_encoder", "cross_fit"]
+)
 _RECIPES = "fuzzy_color,joint_color,gray,lbp,haralick"
 
 

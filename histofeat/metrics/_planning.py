@@ -44,45 +44,29 @@ class NoiseFloor:
     ----------
     metric : str
     models : tuple of (str, str)
-        Whose paired difference gives the standard error, each as "name/head"; the better one first.
+        Whose paired difference gives the standard error, each as "name/head".
     n_patients, n_carriers : int
         Patients, and those who carry the rarest class.
     standard_error : float
         Of the paired difference.
     difference : float
         A true difference of this size is found with this power.
-    level, power : float
+    sentence, how : str
+        The noise floor in words, and how it is computed.
     """
 
     metric: str
-    models: tuple[str, str]
+    models: tuple[str, ...]
     n_patients: int
     n_carriers: int
     standard_error: float
     difference: float
-    level: float
-    power: float
-
-    @property
-    def sentence(self) -> str:
-        """The noise floor in words."""
-        return (
-            f"With these {self.n_patients:,} test patients a difference in {METRIC_RECORDS[self.metric].words} below "
-            f"{self.difference:.2g} cannot be told from noise ({100 * self.power:g} % power)."
-        )
-
-    @property
-    def how(self) -> str:
-        """How the noise floor is computed, in words."""
-        return (
-            f"From the paired difference of {self.models[0]} and {self.models[1]} in resamples of the patients: its "
-            f"standard error is {self.standard_error:.2g}, the t test has {self.n_carriers - 1} degrees of freedom "
-            f"(patients who carry the rarest class, less one) and the level {1 - self.level:.2g}."
-        )
+    sentence: str
+    how: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for files, with both sentences."""
-        return {**asdict(self), "models": list(self.models), "sentence": self.sentence, "how": self.how}
+        """Plain values, for files."""
+        return asdict(self)
 
 
 def plan_patients(
@@ -267,11 +251,18 @@ def noise_floor(
     known = {f"{model.name}/{model.head}": model.resamples for model in evaluation.models}
     sign = 1 if METRIC_RECORDS[metric].higher_is_better else -1
     scores = {name: np.nan_to_num(sign * each.estimates[metric], nan=-np.inf) for name, each in known.items() if each}
-    models = sorted(models or scores, key=lambda name: -scores.get(name, 0.0))[: None if models else 2]
+    models = tuple(models or sorted(scores, key=lambda name: -scores[name])[:2])
     found = _resamples(evaluation, metric, models, 2, "noise_floor")
     difference = smallest_detectable_difference(evaluation, power, metric=metric, models=models, level=level)
-    sizes = found.n_patients, min(found.carriers)
-    return NoiseFloor(metric, tuple(models), *sizes, found.standard_error(metric), difference, level, power)
+    n, carriers, error = found.n_patients, min(found.carriers), found.standard_error(metric)
+    words = f"With these {n:,} test patients a difference in {METRIC_RECORDS[metric].words} below {difference:.2g}"
+    how = (
+        f"From the paired difference of {' and '.join(models)} in resamples of the patients: its standard error is "
+        f"{error:.2g}, the t test has {carriers - 1} degrees of freedom (patients who carry the rarest class, less "
+        f"one) and the level {1 - level:.2g}."
+    )
+    sentence = f"{words} cannot be told from noise ({100 * power:g} % power)."
+    return NoiseFloor(metric, models, n, carriers, error, difference, sentence, how)
 
 
 def design_effect(evaluation: Any, model: str, metric: str = "roc_auc") -> float:
@@ -303,7 +294,7 @@ def design_effect(evaluation: Any, model: str, metric: str = "roc_auc") -> float
     >>> from histofeat.model_selection import PatientKFold
     >>> cohort, folds = make_cohort(n_patients=8, patches_per_patient=8), PatientKFold(2)
     >>> evaluation = evaluate(cohort, IDCPipeline("lbp", "logistic"), folds, inner_cv=folds, n_resamples=100)
-    >>> 0.1 < design_effect(evaluation, "lbp/logistic") < 50
+    >>> 0.1 < design_effect(evaluation, "pipeline/logistic") < 50
     True
     """
     found = _resamples(evaluation, metric, model, 1, "design_effect")

@@ -11,6 +11,7 @@ from histofeat.exceptions import check_type, counted
 from histofeat.metrics import parse_rule
 from histofeat.reporting import _score_figures as score_figures
 from histofeat.reporting._answer import answer_of
+from histofeat.reporting._baseline import baseline_files, baseline_of
 from histofeat.reporting._canvas import draw_costs, draw_intervals, draw_lines
 from histofeat.reporting._curves import (
     MOST_BANDS,
@@ -103,7 +104,8 @@ def write_report(
     Notes
     -----
     Files: ``metrics.json``, ``metrics.csv``, ``patients.csv`` (each model on each patient), ``predictions.parquet``,
-    ``splits.json``, ``report.md``, ``report.html``, ``failures.csv`` where images could not be read, and
+    ``splits.json``, ``report.md``, ``report.html``, ``failures.csv`` where images could not be read, of a ladder
+    ``baseline.json``, ``baseline.md``, ``baseline.tex`` and ``methods.md``, and
     ``figures/*.svg``, each with a ``.json`` of what it shows. There are no pictures of patches outside ``galleries/``;
     an image that cannot be read is replaced by words. Absolute paths are cut to their last component. The same
     evaluation gives the same bytes, but for the time of writing and for pseudonyms.
@@ -125,6 +127,7 @@ def write_report(
         "patients.csv": evaluation.by_patient(),
         "predictions.parquet": partial(write_predictions, evaluation),
         "splits.json": splits_payload(evaluation),
+        **(baseline_files(payload["ladder"]) if "ladder" in payload else {}),
     }
     if len(evaluation.failures):
         own_files["failures.csv"] = evaluation.failures
@@ -162,6 +165,8 @@ def _add_assessments(evaluation, payload):
         result["details"] = jsonable(evaluation.details[number])
         result["seconds_per_patch"] = jsonable(evaluation.seconds_per_patch[number])
     payload["table_probe"] = jsonable(evaluation.table_probe) if evaluation.models else {}
+    if "ladder" in evaluation.protocol:
+        payload["ladder"] = baseline_of(evaluation, payload)
 
 
 def report_context(payload: dict[str, Any]) -> dict[str, Any]:

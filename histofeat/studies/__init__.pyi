@@ -8,6 +8,16 @@ from ._interval_coverage import (
     IntervalCoverage as IntervalCoverage,
     measure_interval_coverage as measure_interval_coverage,
 )
+from ._ladder import (
+    LADDER as LADDER,
+    LADDER_SEARCH as LADDER_SEARCH,
+    Ladder as Ladder,
+    UntrainedEmbedding as UntrainedEmbedding,
+    as_ladder as as_ladder,
+    groups_of as groups_of,
+    ladder_pipelines as ladder_pipelines,
+    read_ladder as read_ladder,
+)
 from ._leakage import (
     Identification as Identification,
     Leakage as Leakage,

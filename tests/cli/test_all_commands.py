@@ -13,7 +13,6 @@ from histofeat.features import extract
 #: A wrong value for each option, by its name; of a flag, any value is wrong.
 WRONG = {
     "--aggregate": "x",
-    "--chance": "2",
     "--class-weight": "x",
     "--config": "none.toml",
     "--data": "nowhere",
@@ -37,6 +36,7 @@ WRONG = {
     "--maps": "0",
     "--heads": "xgbost",
     "--input-size": "3",
+    "--margin": "0",
     "--markdown": "text.txt",
     "--metric": "x",
     "--min-tissue": "3",
@@ -58,6 +58,7 @@ WRONG = {
     "--report": "text.txt",
     "--resamples": "-1",
     "--seed": "-1",
+    "--split": "nowhere",
     "--store": "text.txt",
     "--target": "x",
     "--target-class": "x",

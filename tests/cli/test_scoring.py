@@ -338,10 +338,10 @@ def test_power_says_what_is_noise_and_what_to_test(table, tmp_path, capsys):
     )
     asked = {"difference": 0.1, "metric": "balanced_accuracy", "models": floor.models}
     assert apart["n_patients"] == plan_patients(evaluation, **asked).n_patients
-    assert cli.main([*words, "--metric", "brier", "--chance", "0.9"]) == 0
+    assert cli.main([*words, "--metric", "brier"]) == 0
     printed = capsys.readouterr().out
     assert "With these 10 test patients a difference in Brier score below" in printed
-    assert "For a difference of 0.01 (90 % power): " in printed
+    assert "For a difference of 0.01 (80 % power): " in printed
     assert "Design effect " in printed
     assert "Only 10 tested patients" in printed
 
