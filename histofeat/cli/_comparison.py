@@ -63,16 +63,16 @@ class ModelOptions:
         sets = make_pipelines(split_list(self.features), split_list(self.heads), **settings)
         return [*sets, *map(_imported, self.pipeline or ())]
 
-    def on_data(self, dataset: Any, network: EncoderOptions, seed: int) -> list[tuple[str, Any]]:
-        """Give (name, pipeline) for the rows of a ladder, columns of the data, files of embeddings, and heads."""
+    def on_data(self, dataset: Any, network: EncoderOptions, seed: int, others: list) -> list[tuple[str, Any]]:
+        """Give (name, pipeline) for rows of a ladder, others, and columns of the data and of files with each head."""
         from histofeat import IDCPipeline, load_embeddings
         from histofeat.studies import ladder_pipelines
 
         files = [word.split("=", 1) for word in self.embeddings or ()]
         sets, heads = [(dataset.name, dataset)] if dataset.lacks_images else [], split_list(self.heads)
         sets += [(name, load_embeddings(file, labels=dataset, name=name)) for name, file in files]
-        fixed = ladder_pipelines(dataset, network=network.params(["cnn"])) if self.ladder else []
-        return fixed + [(name, IDCPipeline([rows], head, random_state=seed)) for name, rows in sets for head in heads]
+        others = [*(ladder_pipelines(dataset, network=network.params(["cnn"])) if self.ladder else ()), *others]
+        return others + [(name, IDCPipeline([rows], head, random_state=seed)) for name, rows in sets for head in heads]
 
     def given(self, dataset: Any, whole: Any) -> dict[str, Any]:
         """Give the probabilities in every file of predictions, of rows (n,) that are among all rows of their data."""
@@ -210,7 +210,7 @@ def compare(
             dataset = development_patients(whole, quick=True, random_state=run.seed)
         if dataset.lacks_images and models.features == _DEFAULT_SETS:  # nobody asked for sets that need pixels
             pipelines = replace(models, features="").pipelines(network, run.seed)
-        pipelines = models.on_data(dataset, network, run.seed) + pipelines
+        pipelines = models.on_data(dataset, network, run.seed, pipelines)
         if not pipelines:
             raise ValueError("--features: expected a set, a pipeline or embeddings, got none. Leave the option out.")
         dataset, _, runtime = leave_out_unreadable(dataset, None, runtime)
