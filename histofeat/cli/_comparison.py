@@ -323,7 +323,7 @@ def _evaluate(dataset, pipelines, protocol, settings, runtime):
 
     reasons, again = {}, protocol.retrain_encoder or (protocol.cross_fit and "inner")
     skip, quiet = protocol.known_patients == "skip", replace(runtime, progress=False)
-    if skip:
+    if skip and not dataset.lacks_images:
         known = find_known_patients(dataset, pipelines, retrained=again is True, runtime=quiet)
         reasons = {one.pipeline: _knowing_words(one) for one in known}
     # Several heads share a name, and with it the families.

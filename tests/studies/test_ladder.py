@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 
 import histofeat
@@ -175,3 +176,18 @@ def test_verdicts_name_the_margin():
     assert ladder.beside_reference("a/h")[1] == "not told apart; not worse by 0.01"
     row.p_adjusted, row.difference = 0.01, -0.1
     assert ladder.beside_reference("a/h")[1] == "worse"
+
+
+@pytest.mark.filterwarnings("ignore:not run")
+def test_columns_alone_stand_beside_guessing(tmp_path):
+    rng, patients = np.random.default_rng(0), np.repeat(np.arange(12), 6)
+    y = rng.integers(0, 2, 72)
+    table = pd.DataFrame(rng.normal(size=(72, 3)) + y[:, None], columns=["a", "b", "c"])
+    named = {"path": [f"{row}.png" for row in range(72)], "patient": patients, "label": np.where(y, "yes", "no")}
+    table.assign(**named).to_parquet(tmp_path / "uni.parquet")
+    words = ["compare", str(tmp_path / "uni.parquet"), "--ladder", "--folds", "2", "--resamples", "100", "--no-store"]
+    assert cli.main([*words, "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    baseline = json.loads((tmp_path / "out" / "baseline.json").read_text())
+    assert [row["name"] for row in baseline["rows"]] == ["majority", "uni"]
+    assert [row["name"] for row in baseline["not_run"]] == list(LADDER)[1:]
+    assert "mean_color needs pixels" in baseline["not_run"][0]["reason"]
