@@ -18,7 +18,7 @@ import pandas as pd
 from histofeat.datasets import printable
 from histofeat.exceptions import check_that
 from histofeat.features import _store_session
-from histofeat.features._store_session import IMAGE_BITS, Session, check_not_inherited, in_words, sealed
+from histofeat.features._store_session import Session, check_not_inherited, in_words
 from histofeat.images import as_images
 
 #: Written into the header of the file, so that no other program's database is mistaken for a store.
@@ -38,17 +38,6 @@ CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, hash BLOB NOT NULL UN
 CREATE TABLE IF NOT EXISTS features (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_LAYOUT};
-"""
-
-
-# Only rows of the length that they had before; a row that has its checksum already stays as it is.
-_SEAL_ALL = f"""
-UPDATE features SET row = sealed(
-    (SELECT fingerprint FROM extractors WHERE id = features.id >> {IMAGE_BITS}),
-    (SELECT hash FROM images WHERE id = features.id & {(1 << IMAGE_BITS) - 1}),
-    row
-) WHERE typeof(row) = 'blob'
-    AND length(row) = (SELECT 4 * n_features FROM extractors WHERE id = features.id >> {IMAGE_BITS})
 """
 
 
@@ -122,8 +111,7 @@ class FeatureStore:
         Warns
         -----
         RuntimeWarning
-            If it was made by an older version and its layout was raised, if it fails later, or if rows in it do not
-            match their checksums.
+            If it fails later, or if rows in it do not match their checksums.
         """
         real_path = os.path.realpath(self.path)
         check_not_inherited(real_path)
@@ -274,7 +262,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
             f"FeatureStore({path!r}): expected a feature store or no file, got another program's SQLite database of "
             f"{len(schema)} tables and indices. Give another path."
         )
-    if schema and layout not in (1, _LAYOUT):
+    if schema and layout != _LAYOUT:
         raise ValueError(
             f"FeatureStore({path!r}): expected layout {_LAYOUT}, got {layout}, of another version of histofeat. "
             "Give another path, or remove the file: that only costs time."
@@ -290,8 +278,6 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     # In WAL mode this is safe against a killed process; a power cut may lose the last batches, never more.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_BYTES // _PAGE_BYTES}")
-    if schema and layout == 1:
-        _raise_layout(connection, path)
 
 
 def _schema(connection: sqlite3.Connection) -> frozenset[tuple]:
@@ -306,28 +292,6 @@ def _own_schema() -> frozenset[tuple]:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(_SCHEMA)
         return _schema(connection)
-
-
-def _raise_layout(connection: sqlite3.Connection, path: str) -> None:
-    """Give the rows of an older store a checksum of what they hold."""
-
-    def seal(known_by, image, row):
-        # A row of no image stays as it is.
-        return sealed(known_by, image, row) if isinstance(known_by, str) and isinstance(image, bytes) else row
-
-    connection.create_function("sealed", 3, seal)
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone() == (_LAYOUT,):
-            return  # another process was first
-        n_rows = connection.execute(_SEAL_ALL).rowcount
-        connection.execute(f"PRAGMA user_version = {_LAYOUT}")
-    warnings.warn(
-        f"FeatureStore({path!r}): expected layout {_LAYOUT}, got layout 1, which has no checksums. It was raised: its "
-        f"{n_rows:,} rows have a checksum of what they hold now, and older versions of histofeat no longer open it.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
 
 
 def _create(connection: sqlite3.Connection) -> None:

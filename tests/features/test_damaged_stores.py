@@ -118,7 +118,7 @@ DAMAGES = {
         200,
     ),
     "the number of columns": (_by_sql("UPDATE extractors SET n_features = 'many'"), 0),
-    "an older layout than it has": (_by_sql("PRAGMA user_version = 1"), 0),
+    "an older layout than it has": (_by_sql("PRAGMA user_version = 1"), -1),
     "a layout that does not exist": (_by_sql("PRAGMA user_version = 0"), -1),
     "no index": (_by_sql("DELETE FROM sqlite_master WHERE type = 'index' AND tbl_name = 'images'"), -1),
     "tables with the pages of each other": (
