@@ -114,7 +114,7 @@ def list_shards(folder: Path, listed: dict[str, Any]) -> None:
     """
     if not holds_shards(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        names = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+        names = [file.name for file in folder.iterdir() if not (file.name[0] == "." or file.name in listed["shards"])]
         if names and _LIST not in names:  # which another process may have written by now
             remedy = "Give another name."
             raise DatasetError(f"{folder}: expected a new folder or one of shards, got one with {min(names)}. {remedy}")
@@ -159,16 +159,13 @@ def store_shard(place: Path, key: str, features: np.ndarray, patches: pd.DataFra
     )
     features = np.ascontiguousarray(features)
     record = {"key": key, "n_patches": len(patches), "checksum": hashlib.blake2b(features, digest_size=16).hexdigest()}
-    try:
-        with write_whole(place, folder=True) as part:
-            with (part / _FEATURES).open("wb") as file:  # `np.save` of an array does not say that a disk is full
-                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(features))
-                file.write(features)
-            patches.to_parquet(part / _PATCHES, index=False)
-            (part / _RECORD).write_text(json.dumps(record | facts, indent=1), encoding="utf-8")
-    except FileExistsError:
-        if not holds_shard(place, key):  # else another process was faster
-            raise
+    # What lies there is damaged, or was written by another process just now, and is the same.
+    with write_whole(place, folder=True, replaced=(_FEATURES, _PATCHES, _RECORD)) as part:
+        with (part / _FEATURES).open("wb") as file:  # `np.save` of an array does not say that a disk is full
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(features))
+            file.write(features)
+        patches.to_parquet(part / _PATCHES, index=False)
+        (part / _RECORD).write_text(json.dumps(record | facts, indent=1), encoding="utf-8")
 
 
 def open_shards(folder: Path) -> PatchDataset:
@@ -192,7 +189,11 @@ def open_shards(folder: Path) -> PatchDataset:
         except DAMAGED as error:
             got = first_line(error)[:80]
         n = record["n_patches"]
-        check_rows([got != (n, n, len(d))], [got], f"{place}: expected {(n, n, len(d))} rows and columns, got", _AGAIN)
+        expected, remedy = (
+            f"{place}: expected {n:,} rows of {len(d):,} columns, got",
+            f"Remove this folder, and {_AGAIN}",
+        )
+        check_rows([got != (n, n, len(d))], [got], expected, remedy)
     frame, facts = pd.concat(tables, ignore_index=True), dict(listed["dataset"])
     starts, names = np.cumsum([0, *(one["n_patches"] for one in records)]), tuple(facts.pop("target_names"))
     frame["patient"] = np.repeat(np.array([*shards.values()], dtype=object), np.diff(starts))

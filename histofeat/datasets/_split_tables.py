@@ -181,7 +181,7 @@ def _read(file: Path, part: str | None) -> pd.DataFrame | None:
     except DatasetError:
         raise
     except DAMAGED as error:
-        expected = f"{file}: expected a split, got {first_line(error)[:150]}"
+        expected = f"{file}: expected a split, got: {first_line(error)[:150].rstrip('.')}"
         raise DatasetError(f"{expected}. Write a table with the columns path and part.") from error
     table = table if not part or {"part", "fold"} & {*table} else table.assign(part=part)
     return None if not len(table) or not {"part", "fold"} & {*table} else _with_hold_outs(table, file, part)

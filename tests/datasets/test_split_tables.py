@@ -182,7 +182,7 @@ def test_no_split_is_none(tmp_path):
         ("id,label,split\na,x,train\nb,,test\n", "expected a label for each name, got none for 'b'"),
         ("id,split\na,train\n,test\n", "expected a name in each row, got none in row 1"),
         ("colour,split\nred,train\nblue,test\n", "expected a column path, slide or patient, got 'part'"),
-        ('id,split\n"a,train\n', "expected a split, got "),
+        ('id,split\n"a,train\n', "expected a split, got: "),
     ],
 )
 def test_what_is_wrong_is_named(text, message, tmp_path):
