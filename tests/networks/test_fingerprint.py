@@ -234,7 +234,7 @@ def test_a_network_that_loads_in_part_is_refused(by_keras, tmp_path, monkeypatch
     class Forgetful(engines.KerasEngine):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
-            layer = next(layer for layer in self._model._flatten_layers() if layer.name == "block_02.expand")
+            layer = next(layer for layer in self._model._flatten_layers() if layer.name == "block_02_expand")
             layer.kernel.assign(layer.kernel * 0)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
