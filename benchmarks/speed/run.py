@@ -66,9 +66,7 @@ def main(arguments=None):
     try:
         return run_command("run.py", run, make_parser().parse_args(arguments))
     except DisagreementError as error:
-        print(
-            f"run.py: the two sides disagree, so nothing is compared and nothing was written.\n{error}", file=sys.stderr
-        )
+        print(f"run.py: the two sides disagree, so nothing is compared or written.\n{error}", file=sys.stderr)
         return 1
 
 

@@ -28,7 +28,9 @@ NESTED = "IDC_regular_ps50_idx5"
 TREE = "PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png"
 
 # Bounded digits: a longer number is no slide coordinate and would not fit into 64 bits further on.
-_NAME = re.compile(r"([0-9]{1,12})_?idx([0-9]{1,4})_?x([0-9]{1,9})_?y([0-9]{1,9})_?class([01])\.png", re.ASCII | re.I)
+#: Name of a patch without its ending: patient, slide, x, y, class.
+STEM = r"([0-9]{1,12})_?idx([0-9]{1,4})_?x([0-9]{1,9})_?y([0-9]{1,9})_?class([01])"
+_NAME = re.compile(rf"{STEM}\.png", re.ASCII | re.I)
 _PATIENT = re.compile(r"[0-9]{1,12}", re.ASCII)
 TARGET_NAMES = ("no IDC", "IDC")
 FULL_SET = FullSet(277_524, 279, {"no IDC": 198_738, "IDC": 78_786})

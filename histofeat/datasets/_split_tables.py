@@ -19,19 +19,18 @@ import pandas as pd
 
 from histofeat.datasets._base import PatchDataset, check_rows
 from histofeat.datasets._csv_rows import candidates, table_text
+from histofeat.datasets._idc import STEM
 from histofeat.datasets._image_files import IMAGE_SUFFIXES, is_image_name, walk_files
 from histofeat.datasets._parts import PARTS, part_named
 from histofeat.datasets._patients import COST_OF_NO_PATIENTS, EACH_IMAGE, find_patients, patients_by_name
 from histofeat.datasets._positive_class import in_order
+from histofeat.datasets.breakhis._tree import SLIDE
 from histofeat.exceptions import DAMAGED, DatasetError, and_more, check_name, first_line, refuse_first
 from histofeat.model_selection import canonical_patients
 
 KEYS = ("path", "slide", "patient")
 _SUFFIX = re.compile(rf"\.(?i:{'|'.join(suffix.lstrip('.') for suffix in IMAGE_SUFFIXES)})$")
-#: What names say: place; patient and class of IDC; class and slide, as published, of BreakHis.
 _PLACE = re.compile(r"(?:^|[_/-])x[_-]?(\d+)[_-]?y[_-]?(\d+)")
-_IDC = re.compile(r"(?:^|/)(\d+)_?idx\d+_?x(\d+)_?y(\d+)_?class([01])")
-_BREAKHIS = re.compile(r"SOB_([BM])_[A-Z]{1,2}[-_](\d{2}-\d+[A-Z]*)")
 _CLASSES = {"0": "no IDC", "1": "IDC", "B": "benign", "M": "malignant"}
 _IDC_SIZE = 50
 _PUBLISHED = Path(__file__).with_name("published_splits.toml")
@@ -98,7 +97,7 @@ class SplitTable:
         names, paths, patient = self.dataset.frame, pd.Series(images.relative_paths), pd.Series(images.patients)
         base, slide = (_key(names["name"], base=True), _key(paths, base=True)), images.frame.get("slide", patient)
         ways = [(_key(names["name"]), _key(paths)), base, (names["name"], slide), (names["patient"], patient)]
-        ways.append((names["patient"], paths.str.extract(_BREAKHIS)[1]))
+        ways.append((names["patient"], _slides(paths.str.extract(SLIDE))))
         found = [pd.Series(names.index, index=want)[~want.duplicated().to_numpy()].reindex(of) for want, of in ways]
         best = max(found, key=lambda rows: rows.nunique()).to_numpy()
         missing = names["name"][~names.index.isin(best)].tolist()
@@ -305,13 +304,13 @@ def split_of(raw: pd.DataFrame, where: str, patients: str | None = None) -> Spli
     if "path" not in raw and numbers["x"].notna().all():  # tiles of slides
         names = names + "_" + numbers["x"].astype(str) + "_" + numbers["y"].astype(str)
     check_rows(names == "", raw.index, f"{where}: expected a name in each row, got none in row", "Fill it in.")
-    idc, breakhis = _told(names, _IDC), _told(names, _BREAKHIS)
-    place = idc[[1, 2]].set_axis([0, 1], axis=1) if idc[0].notna().all() else _told(names, _PLACE)
-    published = idc[0].fillna(breakhis[1])
+    idc, breakhis = _told(names, re.compile(f"(?:^|/){STEM}")), _told(names, re.compile(SLIDE))
+    place = idc[[2, 3]].set_axis([0, 1], axis=1) if idc[0].notna().all() else _told(names, _PLACE)
+    published = idc[0].fillna(_slides(breakhis))
     images = bool(names.str.contains(_SUFFIX).mean() > 0.5)
     code, _ = pd.factorize(_key(names, base=bool(published.notna().all())) if images else names)
     whose = pd.Series(_patients_of(names, published, text, patients, images, where), index=raw.index)
-    label = text["label"].mask(text["label"] == "", idc[3].fillna(breakhis[0]).map(_CLASSES).fillna(""))
+    label = text["label"].mask(text["label"] == "", idc[4].fillna(breakhis[0]).map(_CLASSES).fillna(""))
     labelled, remedy = bool((label != "").any()), "Fill them all in, or leave the column out."
     check_rows((label == "") & labelled, names, f"{where}: expected a label for each name, got none for", remedy)
     pairs = pd.DataFrame({"row": code, "patient": whose, "label": label}).drop_duplicates()
@@ -367,6 +366,11 @@ def _told(names: pd.Series, pattern: re.Pattern) -> pd.DataFrame:
     """Groups of an expression in each name; none where the first name has none."""
     first = names[:1].str.extract(pattern)
     return names.str.extract(pattern) if first[0].notna().all() else first.reindex(names.index)
+
+
+def _slides(told: pd.DataFrame) -> pd.Series:
+    """Slides of BreakHis as published, of the groups of `SLIDE`."""
+    return told[2] + "-" + told[3] + told[4]
 
 
 def _key(names: Any, base: bool = False) -> pd.Series:

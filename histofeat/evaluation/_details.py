@@ -180,29 +180,6 @@ def score_patients(
     return pd.DataFrame(table).sort_values("brier", ascending=False, ignore_index=True, kind="stable")
 
 
-def design_effect(y, proba, resamples, fold=None):
-    """Compute how many times larger the variance of ROC-AUC is than if every patch were a patient of its own.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n,), int
-        True class codes.
-    proba : ndarray of shape (n, k), float
-        Class probabilities.
-    resamples : Bootstrap
-        The scores of the same patches under resampling of patients.
-    fold : ndarray of shape (n,), int, optional
-        As of `histofeat.metrics.bootstrap_scores`.
-
-    Returns
-    -------
-    effect : float
-        n patches are worth n / effect independent ones (Kish, "Survey Sampling", 1965). NaN where nothing varies.
-    """
-    variance = independent_variance(y, proba, fold)
-    return resamples.standard_error("roc_auc") ** 2 / variance if variance > 0 else np.nan
-
-
 def score_groups(
     y: ArrayLike, proba: ArrayLike, patients: ArrayLike, groups: ArrayLike | Mapping[str, Any], **known: Any
 ) -> dict[str, Bootstrap]:
@@ -337,7 +314,8 @@ def detail_model(evaluation: Any, number: int) -> dict[str, Any]:
     (y, patients, resampling), proba, stated = evaluation._known, model.proba[rows], evaluation.protocol
     known = {"predicted": model.predicted[rows], "fold": evaluation.fold[rows], "n_jobs": evaluation.n_jobs}
     table = evaluation._patient_tables[number]
-    effect = design_effect(y, proba, model.resamples, known["fold"])
+    alone = independent_variance(y, proba, known["fold"])
+    effect = model.resamples.standard_error("roc_auc") ** 2 / alone if alone > 0 else np.nan
     as_units = (table["carries"] == 1).all() and not evaluation.patient_overlap
     bands, carriers = evaluation.bands[number], min(model.resamples.carriers)
     at = {share: sensitivity_at(bands, share, carriers) for share in (0.9, 0.95)}

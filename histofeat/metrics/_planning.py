@@ -11,6 +11,7 @@ from scipy.special import chdtri, nctdtr, nctdtrinc, stdtrit
 from histofeat.exceptions import check_name, check_real
 from histofeat.metrics._bootstrap import Bootstrap, bootstrap_scores, check_level, metric_scale, t_interval
 from histofeat.metrics._definitions import METRIC_RECORDS, METRICS
+from histofeat.metrics._patient_auc import independent_variance
 
 _MOST_PATIENTS = 10_000_000
 #: Resamples of single patches, which need be no more exact than those of the patients.
@@ -280,8 +281,9 @@ def design_effect(evaluation: Any, model: str, metric: str = "roc_auc") -> float
     Returns
     -------
     effect : float
-        Variance over resamples of patients, divided by that over resamples of patches: n patches say as much as
-        ``n / effect`` patches of as many patients.
+        Variance over resamples of patients, divided by that of independent patches, which is computed for ROC-AUC and
+        resampled for others. n patches are worth ``n / effect`` independent ones (Kish, "Survey Sampling", 1965); NaN
+        where nothing varies.
 
     Raises
     ------
@@ -301,11 +303,14 @@ def design_effect(evaluation: Any, model: str, metric: str = "roc_auc") -> float
     evaluation = evaluation.positive_last
     rows = np.flatnonzero(evaluation.tested)
     (chosen,) = (each for each in evaluation.models if f"{each.name}/{each.head}" == model)
-    known = evaluation.dataset.y[rows], chosen.proba[rows], np.arange(len(rows))
-    more = {"n_resamples": _PATCH_RESAMPLES, "random_state": evaluation.protocol["random_state"]}
-    more |= {"fold": evaluation.fold[rows], "predicted": chosen.predicted[rows], "metrics": (metric,)}
-    alone = bootstrap_scores(*known, **more, n_jobs=evaluation.n_jobs)
-    return float((found.standard_error(metric) / alone.standard_error(metric)) ** 2)
+    y, proba, fold = evaluation.dataset.y[rows], chosen.proba[rows], evaluation.fold[rows]
+    if metric == "roc_auc":
+        alone = independent_variance(y, proba, fold)
+    else:
+        more = {"n_resamples": _PATCH_RESAMPLES, "random_state": evaluation.protocol["random_state"]}
+        more |= {"fold": fold, "predicted": chosen.predicted[rows], "metrics": (metric,), "n_jobs": evaluation.n_jobs}
+        alone = bootstrap_scores(y, proba, np.arange(len(rows)), **more).standard_error(metric) ** 2
+    return float(found.standard_error(metric) ** 2 / alone) if alone > 0 else np.nan
 
 
 def _check_power(power, owner):

@@ -100,7 +100,7 @@ def _latex(text):
 def methods_words(baseline: dict[str, Any]) -> str:
     """Return the paragraph for a methods section, with citations by DOI."""
     dataset, protocol = baseline["dataset"], baseline["protocol"]
-    folds = f"the split of {protocol['split']}" if protocol.get("split") else protocol["cv"]
+    folds = f"the split of {protocol['split'].rstrip('.')}" if protocol.get("split") else protocol["cv"]
     size = f"{counted(dataset['n_patches'], 'patch')} of {counted(dataset['n_patients'], 'patient')}"
     carriers = ", ".join(f"{n} with {name}" for name, n in dataset["carriers"].items())
     return (
