@@ -58,7 +58,9 @@ def _marked(page):
 
 
 @pytest.mark.parametrize("page", [_marked(page) for page in DOCS])
-def test_the_blocks_of_a_page_run_and_print_what_it_shows(page, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run_and_print_what_it_shows(page, tmp_path, monkeypatch, request):
+    if page.stem == "baseline-row":  # with the best ImageNet weights of the package index
+        request.getfixturevalue("weight_packages")
     text = page.read_text(encoding="utf-8")
     if page.stem in LISTS:
         text = text.replace("```console", "```")

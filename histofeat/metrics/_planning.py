@@ -144,7 +144,8 @@ def plan_patients(
             return False
         error = pilot_error * np.sqrt(found.n_patients / n)
         if name == "difference":  # how often a t test finds it, on the right side
-            return 1 - nctdtr(share * n - 1, wanted / error, stdtrit(share * n - 1, (1 + level) / 2)) >= power
+            # SciPy gives NaN for some of the smallest probabilities to miss it.
+            return not nctdtr(share * n - 1, wanted / error, stdtrit(share * n - 1, (1 + level) / 2)) > 1 - power
         low, high = t_interval(found.estimates[metric], error, share * n - 1, level, scale=metric_scale(metric))
         return high - low <= wanted
 

@@ -44,6 +44,14 @@ def pilot():
     return evaluated()
 
 
+def test_the_ends_of_a_plan_stand_in_order(pilot):
+    """Also where the power is so near 1 that its complement has no value."""
+    for difference in np.geomspace(0.003, 0.1, 40):
+        plan = plan_patients(pilot, difference=difference)
+        low, high = plan.n_patients_ci95
+        assert low <= plan.n_patients <= high, difference
+
+
 def errors_of(error, df):
     return [error, *(error * np.sqrt(df / stats.chi2.ppf(tail, df)) for tail in (0.975, 0.025))]
 
