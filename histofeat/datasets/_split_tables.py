@@ -97,7 +97,7 @@ class SplitTable:
         names, paths, patient = self.dataset.frame, pd.Series(images.relative_paths), pd.Series(images.patients)
         base, slide = (_key(names["name"], base=True), _key(paths, base=True)), images.frame.get("slide", patient)
         ways = [(_key(names["name"]), _key(paths)), base, (names["name"], slide), (names["patient"], patient)]
-        ways.append((names["patient"], _slides(paths.str.extract(SLIDE))))
+        ways.append((names["patient"], paths.str.extract(SLIDE)["slide"]))
         found = [pd.Series(names.index, index=want)[~want.duplicated().to_numpy()].reindex(of) for want, of in ways]
         best = max(found, key=lambda rows: rows.nunique()).to_numpy()
         missing = names["name"][~names.index.isin(best)].tolist()
@@ -306,7 +306,7 @@ def split_of(raw: pd.DataFrame, where: str, patients: str | None = None) -> Spli
     check_rows(names == "", raw.index, f"{where}: expected a name in each row, got none in row", "Fill it in.")
     idc, breakhis = _told(names, re.compile(f"(?:^|/){STEM}")), _told(names, re.compile(SLIDE))
     place = idc[[2, 3]].set_axis([0, 1], axis=1) if idc[0].notna().all() else _told(names, _PLACE)
-    published = idc[0].fillna(_slides(breakhis))
+    published = idc[0].fillna(breakhis["slide"])
     images = bool(names.str.contains(_SUFFIX).mean() > 0.5)
     code, _ = pd.factorize(_key(names, base=bool(published.notna().all())) if images else names)
     whose = pd.Series(_patients_of(names, published, text, patients, images, where), index=raw.index)
@@ -366,11 +366,6 @@ def _told(names: pd.Series, pattern: re.Pattern) -> pd.DataFrame:
     """Groups of an expression in each name; none where the first name has none."""
     first = names[:1].str.extract(pattern)
     return names.str.extract(pattern) if first[0].notna().all() else first.reindex(names.index)
-
-
-def _slides(told: pd.DataFrame) -> pd.Series:
-    """Slides of BreakHis as published, of the groups of `SLIDE`."""
-    return told[2] + "-" + told[3] + told[4]
 
 
 def _key(names: Any, base: bool = False) -> pd.Series:

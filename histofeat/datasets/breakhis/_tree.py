@@ -59,10 +59,10 @@ _FOLDERS = {subtype.folder: position for position, subtype in enumerate(SUBTYPES
 # Any letters for the class and the subtype, so that names that contradict themselves are found.
 _WHAT = r"SOB_([BM])_([A-Z]{1,2})"
 _SLIDE = r"([0-9]{2})-([0-9]{1,9})([A-Z]{0,3})"
-#: Class, subtype, year, number and section of a slide.
-SLIDE = rf"{_WHAT}[-_]{_SLIDE}"
+#: Class, subtype and slide as published, for tables of names.
+SLIDE = rf"{_WHAT}[-_](?P<slide>{_SLIDE})"
 _IMAGE_NAME = re.compile(rf"{_WHAT}-{_SLIDE}-(40|100|200|400)-([0-9]{{1,6}})\.png", re.ASCII | re.IGNORECASE)
-_SLIDE_NAME = re.compile(SLIDE, re.ASCII | re.IGNORECASE)
+_SLIDE_NAME = re.compile(rf"{_WHAT}[-_]{_SLIDE}", re.ASCII | re.IGNORECASE)
 
 
 class SlideName(NamedTuple):
