@@ -1,4 +1,4 @@
-"""The results of README and of the model card of `histo`, from reports; no number is typed by hand.
+"""The results of README, docs/results.md and the model card of `histo`, from reports; no number is typed by hand.
 
     python benchmarks/readme_table.py reports/idc-sample reports/idc-encoder-sample [--check]
     python benchmarks/readme_table.py reports/idc-encoder-sample --readme MODEL_CARD.md
@@ -53,13 +53,14 @@ def results_block(reports, page):
     """
     page, tables, links, names = page.resolve(), [], [], []
     for report in reports:
-        path, home = report / "metrics.json", report.resolve()
+        path, rows, home = report / "metrics.json", report / "baseline.json", report.resolve()
         if not path.is_file():
             raise ValueError(
                 f"report: expected the folder of a finished report, got {str(report)!r} without metrics.json."
             )
         try:
-            tables.append(tables_of(json.loads(path.read_text(encoding="utf-8")), short=bool(tables)))
+            payload = json.loads((rows if rows.is_file() else path).read_text(encoding="utf-8"))
+            tables.append(tables_of(payload, short=bool(tables)))
         except KeyError as error:
             raise ValueError(
                 f"report: expected one that this version of histofeat made, got {str(report)!r} without {error}. Make "
@@ -78,12 +79,14 @@ def results_block(reports, page):
 
 
 def tables_of(payload, *, short=False):
-    """Return what a page shows of a report: of `run_all.py` the headline, of `idc_encoder.py` what the card needs.
+    """Return what a page shows: the headline of `run_all.py`, rows of a ladder, what a card needs of `idc_encoder.py`.
 
     With `short` these are the scores of its models alone.
     """
     from histofeat.reporting import render_markdown
 
+    if "rows" in payload:
+        return render_markdown(REPOSITORY / "benchmarks/ladder-rows.md.j2", {"ladder": payload})
     results = payload["results"]
     if isinstance(results, list):
         return render_markdown(REPOSITORY / "benchmarks/headline.md.j2", {"payload": payload})

@@ -6,7 +6,7 @@
     python benchmarks/reports.py --list        # what each is made by
 
 HISTOFEAT_DATA names a folder that holds idc, idc_second, idc_slides and breakhis, HISTOFEAT_WEIGHTS one of ImageNet
-weights, HISTOFEAT_FULL all of IDC, for idc-full, which is made if it is named. idc-full and the last four score the
+weights, HISTOFEAT_FULL all of IDC, for idc-full, which is made if it is named. idc-full and the last five score the
 official test patients of IDC, and the first tests them among all others by cross-validation: each run of theirs is a
 look, and adds to reports/test_ledger.csv.
 """
@@ -34,6 +34,7 @@ COMMANDS = {
     "interval-coverage": "study.py interval-coverage",
     "calibration": "study.py calibration --data IDC --weights WEIGHTS",
     "breakhis-sample": "study.py breakhis --data BREAKHIS",
+    "ladder-breakhis": "run_all.py --data BREAKHIS --magnification 100 --weights WEIGHTS --ladder",
     "shortcuts": "study.py shortcuts --data IDC --weights WEIGHTS",
     "robustness": "study.py robustness --data IDC --weights WEIGHTS",
     "normalization": "study.py normalization --data IDC --weights WEIGHTS",
@@ -41,7 +42,7 @@ COMMANDS = {
     "explanation": "study.py explanation --data IDC --weights WEIGHTS",
     "encoders": "study.py encoders --data IDC --weights WEIGHTS --heads logistic",
     "planted-leaks": "study.py planted-leaks --data DATA SECOND",
-    "head-defaults": "protocols/head_defaults.py --data IDC",
+    "head-defaults": "study.py head-defaults --data IDC",
     "official-candidates": "study.py official-candidates --data IDC --weights WEIGHTS",
     "robustness-of-the-program": "study.py program-robustness --data IDC",
     "speed": "speed/run.py --full --data DATA --weights WEIGHTS",
@@ -49,6 +50,7 @@ COMMANDS = {
     "slide-map-synthetic": "slide_map.py",
     "idc-official-sample": "study.py idc-official --data IDC --add-unlisted --threshold youden --plan "
     "benchmarks/protocols/idc_official_plan.json",
+    "ladder-idc": "run_all.py --data IDC --weights WEIGHTS --ladder --split idc-official",
     "idc-networks-sample": "study.py idc-networks --data IDC --weights WEIGHTS",
     "idc-encoder-sample": "study.py idc-encoder --data IDC --breakhis BREAKHIS --weights WEIGHTS",
     "slide-map-8864": "slide_map.py --data IDC --patient PATIENT",
@@ -67,10 +69,11 @@ PLACES = {
 PAGES = {
     "idc-sample": "README.md",
     FULL: "README.md",
+    "ladder-idc": "docs/results.md",
     "idc-encoder-sample": "histofeat/networks/pretrained/shipped/histo/MODEL_CARD.md",
 }
-#: Report -> another whose models its page shows too: patients whom the shipped encoder never saw.
-BELOW = dict.fromkeys(("idc-sample", FULL), "idc-encoder-sample")
+#: Report -> another that its page shows too: of README patients whom the shipped encoder never saw.
+BELOW = dict.fromkeys(("idc-sample", FULL), "idc-encoder-sample") | {"ladder-idc": "ladder-breakhis"}
 
 
 def make_parser():

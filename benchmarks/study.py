@@ -26,7 +26,10 @@ sys.path += [str(REPOSITORY / "benchmarks"), str(REPOSITORY / "benchmarks" / "pr
 #: Studies of the library that look for folders beside idc themselves.
 BESIDE = ("breakhis",)
 #: Studies in benchmarks/protocols, each the `STUDY` of the file of its name.
-PROTOCOLS = ("idc-encoder", "idc-networks", "official-candidates", "planted-leaks", "program-robustness")
+PROTOCOLS = (
+    *("head-defaults", "idc-encoder", "idc-networks"),
+    *("official-candidates", "planted-leaks", "program-robustness"),
+)
 LEDGER_FILE = REPOSITORY / "reports" / "test_ledger.csv"
 
 

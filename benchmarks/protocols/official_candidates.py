@@ -9,6 +9,7 @@ the one pipeline that stands beside the standard sets on the published split, as
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,12 +76,13 @@ CANDIDATES = (
 #: Of the run that lies in reports/official-candidates.
 CHOSEN = CANDIDATES[-1]
 CHOSEN_PIPELINE = CHOSEN.pipeline(SimpleNamespace(weights=None, seed=0))
+TEMPLATE = Path(__file__).with_name("study-official-candidates.md.j2")
 
 
-def run(options, runtime):
+def compare_candidates(candidates, options, runtime):
     """Evaluate every candidate on the same folds."""
     dataset = load_development_patients(options.data, quick=options.quick, random_state=options.seed)
-    candidates = [one for one in CANDIDATES if not options.quick or "cnn" not in one.families]
+    candidates = [one for one in candidates if not options.quick or "cnn" not in one.families]
     evaluation = evaluate(
         dataset, [(one.name, one.pipeline(options)) for one in candidates],
         PatientKFold(2 if options.quick else 3, random_state=options.seed),
@@ -107,6 +109,6 @@ STUDY = Study(
     "official-candidates",
     "Candidates for the official test patients",
     "Compare candidates for the official IDC test patients on all others.",
-    run,
-    template=Path(__file__).with_name("study-official-candidates.md.j2"),
+    partial(compare_candidates, CANDIDATES),
+    template=TEMPLATE,
 )

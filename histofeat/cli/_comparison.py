@@ -95,7 +95,7 @@ class ProtocolOptions:
         int | None, "N", "Train on at most N patches of a patient, for data that memory cannot hold."
     ) = None
     inner_patches: option(int, "N", "At most N patches of a patient in inner fits, which choose thresholds.") = 300
-    split: option(Path | None, "FILE", "Test as this split does, in any form that `histofeat audit` reads.") = None
+    split: option(Path | None, "FILE", "Test as a split does: any that `histofeat audit` reads or knows.") = None
     margin: option(float, "D", "With --ladder: the largest loss of ROC-AUC that does not matter.") = 0.01
     threshold: option(str, "RULE", f"What the tuned threshold is chosen for: {rule_examples()}.") = "f1"
     plan: option(Path | None, "FILE", "Differences planned before any score, by histofeat.metrics.write_plan.") = None
@@ -127,11 +127,12 @@ class ProtocolOptions:
 
     def of_split(self, dataset: Any) -> tuple[dict[str, Any], dict[str, str]]:
         """Give the folds of --split as an argument of `evaluate`, and words for the protocol."""
-        from histofeat.datasets import read_split
+        from histofeat.datasets import load_published_split, published_splits, read_split
 
         if self.split is None:
             return {}, {}
-        split = read_split(self.split)
+        published = str(self.split) in published_splits()
+        split = load_published_split(str(self.split)) if published else read_split(self.split)
         if split is None:
             raise ValueError(f"--split: expected a split, got {str(self.split)!r}. Add a column of parts or folds.")
         folds, note = split.match(dataset)

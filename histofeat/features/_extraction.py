@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 #: Pixels of the patches that are measured together: they and their conversions stay in the cache of a core.
 _PIXELS_AT_ONCE = 1 << 18
 #: Patches that a worker of a cluster measures in a call; of networks it is as many as here, to the same last digits.
-_PATCHES_A_CALL = 256
+_PATCHES_A_CALL = 1024
 
 
 @dataclass(frozen=True)

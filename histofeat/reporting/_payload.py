@@ -80,11 +80,7 @@ def metrics_payload(
     """
     evaluation = evaluation.positive_last
     payload = {
-        "schema": SCHEMA,
-        "histofeat": histofeat.__version__,
-        "title": title or default_title(evaluation.dataset),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
+        **made_by(title or default_title(evaluation.dataset), command),
         "dataset": {**dataset_payload(evaluation.dataset), "conversions": dict(evaluation.conversions)},
         "protocol": {**evaluation.protocol, "patient_overlap": evaluation.patient_overlap},
         "environment": dict(environment or {}),
@@ -100,6 +96,13 @@ def metrics_payload(
         "results": [result_payload(model, evaluation.dataset.target_names) for model in evaluation.models],
     }
     return redact(jsonable(payload))
+
+
+def made_by(title, command):
+    """Return what stands first in every `metrics.json`: schema and code that wrote it, heading, time and command."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    known = {"schema": SCHEMA, "histofeat": histofeat.__version__, "title": title}
+    return {**known, "created": created, "command": command}
 
 
 def default_title(dataset):

@@ -24,7 +24,14 @@ from histofeat.reporting._curves import (
 from histofeat.reporting._folder import finish, new_folder, write_files, write_predictions, write_scores
 from histofeat.reporting._galleries import GALLERY_WORDS, check_pictures, write_galleries
 from histofeat.reporting._pages import fill_folder, write_page
-from histofeat.reporting._payload import data_label, describe_environment, metrics_payload, model_key, splits_payload
+from histofeat.reporting._payload import (
+    data_label,
+    describe_environment,
+    made_by,
+    metrics_payload,
+    model_key,
+    splits_payload,
+)
 from histofeat.reporting._pseudonyms import pseudonymous
 from histofeat.reporting._slide_maps import write_maps
 from histofeat.reporting._strict_json import PathLike, Redactor, jsonable, own_folders
@@ -311,9 +318,8 @@ def write_study(
     """
     environment = describe_environment()
     metrics = {
-        "title": study.title,
+        **made_by(study.title, command),
         "quick": bool(options["quick"]),
-        "command": command,
         "environment": environment,
         "results": jsonable(_plain(findings.results)),
     }

@@ -1,5 +1,6 @@
 """The command that makes reports again: each report has a command, and each command is one that its script takes."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 import typer
 from parsing import options_of
 
+import histofeat
 from histofeat.cli import app
+from histofeat.reporting._payload import SCHEMA
 from histofeat.studies import STUDIES, find_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -163,8 +166,23 @@ def test_make_has_the_target():
     assert re.search(r"^reports: .*\n\t\$\(PY\) benchmarks/reports.py \$\(ONLY\)$", makefile, re.MULTILINE)
 
 
-def test_a_table_of_settings_is_not_replaced_unasked(loaded_script, tmp_path, capsys):
-    (tmp_path / "settings.csv").touch()
-    with loaded_script("protocols/head_defaults.py") as module:
-        assert module.main(["--data", str(tmp_path), "--output", str(tmp_path)]) == 2
-    assert "--output: expected no table, got" in capsys.readouterr().err
+def record_of(folder):
+    """What a report says of the code that made it."""
+    [record] = [folder / name for name in ("metrics.json", "map.json", "speed.json") if (folder / name).is_file()]
+    found = json.loads(record.read_text(encoding="utf-8"))
+    return {"histofeat": found.get("machine", {}).get("packages", {}).get("histofeat"), **found}
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted((REPOSITORY / "reports").iterdir()) if path.is_dir()])
+def test_every_committed_report_is_of_this_version_and_schema(script, loaded_script, name):
+    found = record_of(REPOSITORY / "reports" / name)
+    assert found["histofeat"] == histofeat.__version__
+    with loaded_script("speed/writing.py") as writing:
+        schema = writing.SCHEMA if "machine" in found else SCHEMA
+    assert name.startswith("slide-map") or found["schema"] == schema
+    assert name.removesuffix("-unlisted") in script.COMMANDS
+
+
+def test_every_report_but_that_of_all_of_idc_is_committed(script):
+    kept = {path.name for path in (REPOSITORY / "reports").iterdir() if path.is_dir()}
+    assert {*script.COMMANDS} - {script.FULL} <= kept
