@@ -184,12 +184,13 @@ def measure_shipped(material, options) -> list:
 
 def _shipped_row(patches, views, model, label, repeats):
     family = CNNEmbedding("histo", engine="openvino", views=views)
-    batch_size = min(len(patches), fastest_batches(model, patches))
+    size = model.input_shape[1]
+    batch_size = min(len(patches), fastest_batches(model, resize_patches(patches, size)))
 
     def predict():
         # Views are made as they are needed: a single one costs the peer nothing.
         seen = [patches] if views == 1 else turned_and_mirrored(patches)
-        found = [model.predict(pixels, batch_size=batch_size, verbose=0) for pixels in seen]
+        found = [model.predict(resize_patches(pixels, size), batch_size=batch_size, verbose=0) for pixels in seen]
         return found[0] if views == 1 else np.mean(found, axis=0)
 
     words = {1: "one view", 8: "eight views"}[views]
