@@ -310,7 +310,9 @@ def split_of(raw: pd.DataFrame, where: str, patients: str | None = None) -> Spli
     images = bool(names.str.contains(_SUFFIX).mean() > 0.5)
     code, _ = pd.factorize(_key(names, base=bool(published.notna().all())) if images else names)
     whose = pd.Series(_patients_of(names, published, text, patients, images, where), index=raw.index)
-    label = text["label"].mask(text["label"] == "", idc[4].fillna(breakhis[0]).map(_CLASSES).fillna(""))
+    # In IDC's own tree the folder below a part is the patient's, not a class.
+    untold, named = text["label"].isin(["", *idc[0].dropna().unique()]), idc[4].fillna(breakhis[0]).map(_CLASSES)
+    label = text["label"].mask(untold, named.fillna(""))
     labelled, remedy = bool((label != "").any()), "Fill them all in, or leave the column out."
     check_rows((label == "") & labelled, names, f"{where}: expected a label for each name, got none for", remedy)
     pairs = pd.DataFrame({"row": code, "patient": whose, "label": label}).drop_duplicates()

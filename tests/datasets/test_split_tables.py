@@ -145,6 +145,17 @@ def test_dsfold_files_are_hold_outs(tmp_path):
     assert list(sides(read_split(repaired)).values()) == list(expected.values())
 
 
+def test_the_tree_of_idc_below_parts_has_the_classes_of_its_names(tmp_path):
+    for part, patient in (("train", "8863"), ("train", "8865"), ("test", "8864")):
+        for label in (0, 1):
+            folder = tmp_path / part / patient / str(label)
+            folder.mkdir(parents=True)
+            (folder / f"{patient}_idx5_x101_y{label}01_class{label}.png").touch()
+    split = read_split(tmp_path)
+    names = [("no IDC", "IDC")[int(path[-5])] for path in split.dataset.X]
+    assert [split.dataset.target_names[code] for code in split.dataset.y] == names
+
+
 def test_our_own_file_of_splits(tmp_path):
     folds = [
         {"fold": 1, "train": {"patients": ["a", "b"], "n_patches": 9}, "test": {"patients": ["c"]}},
