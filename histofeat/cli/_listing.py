@@ -101,6 +101,10 @@ def _said_of(table: Any, report: Any, about: Mapping, changes: Sequence[str]) ->
     yield from (f"# Split {table.dataset.name}", "", *_bullets(about))
     for number, (title, train, test) in enumerate(table.folds, start=1):
         yield f"- fold {number}: {title}: {len(train):,} | {len(test):,} of {len(table.dataset):,} names"
+    parts = table.places.groupby("row")["part"].nunique()
+    if (parts > 1).any():  # folds do; two files that should be one split disagree
+        first = table.dataset.frame["name"][parts.idxmax()]
+        yield f"- names with another part in another file or fold: {(parts > 1).sum():,}, such as {first!r}"
     yield from ("", "| code | looks for | verdict | found |", "|---|---|---|---|")
     for each in report.findings:
         verdict = each.severity if each.status == "issue" else each.status

@@ -161,6 +161,14 @@ def test_wrong_words_about_splits_are_a_sentence(words, message, cohort, tmp_pat
     assert [file.name for file in tmp_path.iterdir()] == ["names.csv"]
 
 
+def test_files_that_disagree_are_named(tmp_path, capsys):
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for file, part in zip(files, ("train", "test"), strict=True):
+        file.write_text(f"id,patient,split\nx,p,{part}\ny,q,test\nz,r,train\n")
+    cli.main(["audit", *map(str, files)])
+    assert "- names with another part in another file or fold: 1, such as 'x'\n" in capsys.readouterr().out
+
+
 def test_the_hook_audits_one_file_at_a_time(tmp_path):
     text = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text()
     found = dict(line.strip(" -").split(": ", 1) for line in text.splitlines() if ": " in line and "#" not in line)
