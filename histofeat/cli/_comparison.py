@@ -131,8 +131,7 @@ class ProtocolOptions:
 
         if self.split is None:
             return {}, {}
-        published = str(self.split) in published_splits()
-        split = load_published_split(str(self.split)) if published else read_split(self.split)
+        split = (load_published_split if str(self.split) in published_splits() else read_split)(str(self.split))
         if split is None:
             raise ValueError(f"--split: expected a split, got {str(self.split)!r}. Add a column of parts or folds.")
         folds, note = split.match(dataset)

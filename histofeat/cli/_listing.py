@@ -20,10 +20,12 @@ LISTS = {
     "encoders": ("networks", "ENCODERS"),
     "families": ("features", "FAMILIES"),
     "heads": ("models", "HEADS"),
+    "metrics": ("metrics", "METRIC_RECORDS"),
+    "rules": ("metrics", "RULES"),
     "studies": ("studies", "STUDIES"),
 }
 #: Fields of a record that say what it is, best first.
-_SAYING = ("words", "description", "reference")
+_SAYING = ("definition", "words", "description", "reference")
 #: What a card says of a model under each heading; the rest is said under "Model".
 _SECTIONS = {
     "Data": ("dataset", "synthetic", "completeness", "n_images", "class_names", "positive", "class_counts"),
@@ -188,7 +190,7 @@ def _bullets(record: Mapping, indent: str = "") -> Iterator[str]:
 
 
 def list_names(what: argument(str, "WHAT", f"{', '.join(LISTS)}."), run: _Answer) -> None:
-    """List the names that options take: feature families, heads, encoders, studies and others.
+    """List the names that options take: feature families, heads, encoders, metrics, threshold rules and others.
 
     Examples
     --------

@@ -372,8 +372,8 @@ def label_scores(counts: ArrayLike) -> dict[str, np.ndarray]:
     Notes
     -----
     With more than two classes F1, precision, sensitivity and specificity are means over the classes, so that
-    sensitivity equals balanced accuracy. Where no patch is positive, precision, sensitivity, F1 and balanced accuracy
-    are NaN; where none is negative, specificity and balanced accuracy are.
+    sensitivity equals balanced accuracy. Where no patch is positive, precision, sensitivity, F1, balanced accuracy
+    and Matthews correlation are NaN; where none is negative, specificity and the last two are.
     """
     counts = Counts(counts)
     return {name: METRIC_RECORDS[name].compute(counts) for name in LABEL_METRICS}

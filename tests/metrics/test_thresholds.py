@@ -181,6 +181,7 @@ def test_every_rule_is_a_record_that_help_texts_name():
         made = parse_rule(rule.example)
         assert made.name == name
         assert rule.example in rule_examples()
+        assert f'"{rule.example}":' in choose_threshold.__doc__
         assert "{" not in made.words
 
 
