@@ -164,6 +164,8 @@ def test_random_weights_are_the_same_everywhere_and_know_nobody(tmp_path, monkey
             ["--split", "names.csv", "--features", "color"],
             "--split: expected a split, got 'names.csv'. Add a column of",
         ),
+        # A published split by its name: these are not its patients.
+        (["--split", "idc-official", "--features", "color"], "expected images of the split on each side of each fold"),
     ],
 )
 def test_wrong_words_are_sentences(words, match, cohort, tmp_path, monkeypatch, capsys):
