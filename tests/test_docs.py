@@ -382,7 +382,7 @@ def _shortcuts():
     }
     for name, word in words.items():
         row = rows.loc[name]
-        yield f"| {word} | {row.n_features:.0f} | {row.roc_auc:.3f} | {100 * row.share:.1f} % |"
+        yield f"| {word} | {row.n_features:.0f} | {row.roc_auc:.3f} | {row.within:.3f} |"
     drops = _report("robustness/robustness.csv").query("metric == 'roc_auc'").set_index(["pipeline", "perturbation"])
     yield f"is {drops['drop'].max():.3f} of ROC-AUC: the family {drops['drop'].idxmax()[0]} under the strongest blur"
 
