@@ -120,10 +120,9 @@ class ProtocolOptions:
             check_whole("--train-patches", self.train_patches, 1, "Use 500.")
             check_whole("--repeats", self.repeats, 1, "Leave it out with --train-patches.", most=1)
             cv = LimitedTraining(cv, self.train_patches, random_state=seed)
-        plan = None if self.plan is None else read_plan(self.plan)
-        found = {"cv": cv, "n_resamples": self.resamples}
+        found = {"cv": cv, "n_resamples": self.resamples, "plan": self.plan and read_plan(self.plan)}
         found["inner_cv"] = LimitedTraining(PatientKFold(3), self.inner_patches)
-        return found | {"random_state": seed, "threshold": self.threshold, "plan": plan}
+        return found | {"random_state": seed, "threshold": self.threshold}
 
     def of_split(self, dataset: Any) -> tuple[dict[str, Any], dict[str, str]]:
         """Give the folds of --split as an argument of `evaluate`, and words for the protocol."""
@@ -324,8 +323,9 @@ def _evaluate(dataset, pipelines, protocol, settings, runtime):
     reasons, again = {}, protocol.retrain_encoder or (protocol.cross_fit and "inner")
     skip, quiet = protocol.known_patients == "skip", replace(runtime, progress=False)
     if skip and not dataset.lacks_images:
-        known = find_known_patients(dataset, pipelines, retrained=again is True, runtime=quiet)
-        reasons = {one.pipeline: _knowing_words(one) for one in known}
+        known, folds = find_known_patients(dataset, pipelines, retrained=again is True, runtime=quiet), settings["cv"]
+        rows = [row for _, test in folds for row in test] if isinstance(folds, list) else slice(None)
+        reasons = {one.pipeline: _knowing_words(one) for one in known if {*dataset.patients[rows]} & {*one.patients}}
     # Several heads share a name, and with it the families.
     fair = [(name, pipeline) for name, pipeline in pipelines if name not in reasons]
     if not fair:

@@ -232,6 +232,16 @@ def test_known_patients_are_left_out_on_request(knowing, main):
     assert any("9 encoders were trained in all" in note for note in metrics["results"][1]["notes"])
 
 
+def test_an_encoder_may_know_patients_that_are_not_tested(knowing, main):
+    knowing(n_patients=4)
+    patients = dict.fromkeys(make_cohort(random_state=0, **_comparison.QUICK_COHORT).patients)
+    lines = [f"{patient},{'train' if number < 8 else 'test'}" for number, patient in enumerate(patients)]
+    Path("split.csv").write_text("\n".join(["patient,part", *lines]))
+    metrics = known(main, "out/split", "--split", "split.csv")
+    assert [result["name"] for result in metrics["results"]] == ["color", "histo"]
+    assert metrics["not_run"] == []
+
+
 def test_encoders_are_trained_anew_on_request(knowing, main, capsys):
     knowing(n_patients=15)
     metrics = known(main, "out/anew", "--retrain-encoder")
