@@ -279,11 +279,8 @@ def _with_hold_outs(table: pd.DataFrame, file: Path, part: str | None) -> pd.Dat
     cells = canonical_patients(table.get("part", table.get("fold")))
     if "part" in table:
         parts = {cell: part_named(cell) or "" for cell in {*cells}}
-        wrong, expected = (
-            [cell and not parts[cell] for cell in cells],
-            "expected train, validation or test as part, got",
-        )
-        check_rows(wrong, cells, f"{file}: {expected}", "Correct it.")
+        wrong, expected = [cell and not parts[cell] for cell in cells], "expected train, validation or test as part"
+        check_rows(wrong, cells, f"{file}: {expected}, got", "Correct it.")
         cells = np.array([parts[cell] for cell in cells], dtype=object)
         if "fold" in table and table["fold"].nunique() > 1 and table[key].duplicated().any():
             table = table.assign(hold_out="fold " + canonical_patients(table["fold"]))
