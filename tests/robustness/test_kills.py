@@ -101,13 +101,13 @@ class Predictions(Stage):
         self.words = ["predict", str(model), str(cohort.root), "-o", str(folder / "scores.csv"), "--quiet"]
 
     def run(self):
-        from histofeat import cli
+        from histofeat import cli, evaluation
         from histofeat.cli import _prediction as prediction
 
-        shards = prediction._shards
+        take_up = evaluation.take_up
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(prediction, "_SHARD", 20)
-            patch.setattr(prediction, "_shards", lambda *given: (self.tell() or rows for rows in shards(*given)))
+            patch.setattr(evaluation, "take_up", lambda *given: self.tell() or take_up(*given))
             assert cli.main(self.words) == 0
         assert not (self.folder / "scores.csv.partial").exists()
         return [(self.folder / "scores.csv").read_bytes()]
