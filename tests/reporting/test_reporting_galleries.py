@@ -91,11 +91,12 @@ def test_the_pages_of_the_report_hold_no_picture_even_with_galleries(folder):
 def test_no_gallery_lies_among_the_reports_of_this_repository():
     reports = ROOT / "reports"
     assert not list(reports.rglob("galleries"))
-    # A chart of speeds, and two maps: one of synthetic tissue, one of a real patient, drawn without it.
+    # Two charts of speeds, and two maps: one of synthetic tissue, one of a real patient, drawn without it.
     rasters = [path for path in reports.rglob("*") if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".webp"}]
     assert {path.relative_to(reports).as_posix() for path in rasters} <= {
         "slide-map-8864/map.png",
         "slide-map-synthetic/map.png",
+        "speed-scaling/speed.png",
         "speed/speed.png",
     }
     for page in reports.rglob("*.html"):
