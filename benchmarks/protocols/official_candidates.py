@@ -3,9 +3,9 @@
     python benchmarks/study.py official-candidates --data /path/to/idc --weights /path/to/weights
 
 Three folds of the patients outside the official test set; ROC-AUC, and balanced accuracy at the threshold that is
-chosen for Youden's index inside the training patients of each fold. The candidate of the highest ROC-AUC is `CHOSEN`,
-the one pipeline that stands beside the standard sets on the published split, as an option of `study idc-official`:
-`--pipeline chosen=official_candidates:CHOSEN_PIPELINE`. Writes reports/official-candidates.
+chosen for Youden's index inside the training patients of each fold. The candidate of the highest ROC-AUC on the first
+sample of IDC is `CHOSEN`, the one pipeline that stands beside the standard sets on the published split, as an option
+of `study idc-official`: `--pipeline chosen=official_candidates:CHOSEN_PIPELINE`. Writes reports/official-candidates.
 """
 
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ CANDIDATES = (
     Candidate("PFTAS and stages, svm", ALL, head="svm", encoder=STAGES),
     Candidate("PFTAS and stages, vote", ALL, head="vote", boosting=SLOW_BOOSTING, encoder=STAGES),
 )
-#: Of the run that lies in reports/official-candidates.
+#: Of the run on the first sample, before any look.
 CHOSEN = CANDIDATES[-1]
 CHOSEN_PIPELINE = CHOSEN.pipeline(SimpleNamespace(weights=None, seed=0))
 TEMPLATE = Path(__file__).with_name("study-official-candidates.md.j2")
