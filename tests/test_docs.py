@@ -406,6 +406,17 @@ def test_the_numbers_of_a_concept_are_those_of_its_reports(page, sentences):
         assert sentence in words
 
 
+def test_what_the_page_on_speed_says_of_growth_is_what_its_report_says():
+    rows = _report("speed-scaling/speed.csv").set_index("name")["ours"]
+    steps = ("extraction", "fits", "prediction", "report", "scoring")
+    took = {step: rows[f"{step}/277,524 patches"] for step in steps}
+    words = " ".join((ROOT / "docs/speed.md").read_text(encoding="utf-8").split())
+    assert f"take {took['extraction']:.0f} s of extraction, {took['fits']:.0f} s of fits" in words
+    assert f"and {took['report'] + took['scoring']:.0f} s of scores and report at the size of IDC" in words
+    assert f"and {rows['memory of fits/277,524 patches']:.1f} GiB" in words
+    assert [step for step in steps if rows[f"{step}/exponent"] > 1] == ["prediction"]
+
+
 def test_the_readme_counts_the_looks_of_the_ledger():
     looks = Ledger(ROOT / "reports/test_ledger.csv").looks()["official"]
     assert f"whose 49 test patients were scored in {looks} looks" in " ".join(README.split())
