@@ -175,7 +175,7 @@ def record_of(folder):
 
 COMMITTED = [path.name for path in sorted((REPOSITORY / "reports").iterdir()) if path.is_dir()]
 #: Of earlier code, until they are made again; one that was made may not stay here.
-OLDER = ("encoders", "explanation", "idc-networks-sample", "interval-coverage", "speed")
+OLDER = ("encoders", "idc-networks-sample", "interval-coverage", "speed")
 AGAIN = pytest.mark.xfail(strict=True, reason="not yet made again by this version")
 
 
